@@ -1,0 +1,93 @@
+//! The vector operations that every kernel is written in: sixteen lanes, one weight row each.
+//!
+//! A kernel is generic over [`Lanes`] and never names an instruction set. Each operation is exact
+//! or correctly rounded, so all implementations give the same bits, and [`Scalar`](super::Scalar)
+//! is the specification of the others.
+
+/// Lanes of a vector, and rows of a weight tile.
+pub(crate) const LANES: usize = 16;
+
+/// Sixteen f32, sixteen i32, and a line of 64 bytes (four for each lane).
+///
+/// A value of an implementing type is the proof that the processor has the instructions.
+pub(crate) trait Lanes: Copy + Send + Sync {
+    /// Sixteen f32.
+    type F: Copy;
+    /// Sixteen i32.
+    type I: Copy;
+    /// Sixty-four bytes: bytes 4r..4r+4 belong to lane r.
+    type B: Copy;
+
+    /// What [`dot_i8`](Self::dot_i8) adds to each weight before it multiplies.
+    const I8_BIAS: i32;
+    /// Tokens that the matrix kernel keeps in registers at once: 4, 8 or 12.
+    const MAX_TILE: usize;
+
+    fn splat(self, x: f32) -> Self::F;
+    fn load(self, x: &[f32; 16]) -> Self::F;
+    fn store(self, x: Self::F, out: &mut [f32; 16]);
+    /// Sixteen little-endian IEEE half floats.
+    fn load_f16(self, x: &[u8; 32]) -> Self::F;
+    /// Sixteen little-endian brain floats.
+    fn load_bf16(self, x: &[u8; 32]) -> Self::F;
+    /// Sixteen signed bytes.
+    fn load_i8(self, x: &[u8; 16]) -> Self::I;
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a · b + c`, rounded once.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `a` where `a > b`, else `b` (so `b` where either is NaN).
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a` where `a < b`, else `b` (so `b` where either is NaN).
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Nearest integer, ties to even; the input is within i32.
+    fn round(self, x: Self::F) -> Self::I;
+
+    fn splat_i(self, x: i32) -> Self::I;
+    fn store_i(self, x: Self::I, out: &mut [i32; 16]);
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The low 32 bits of the product.
+    fn mul_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn max_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn or_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Shift left by `n` < 32.
+    fn shl_i(self, a: Self::I, n: u32) -> Self::I;
+    /// Logical shift right by `n` < 32.
+    fn shr_i(self, a: Self::I, n: u32) -> Self::I;
+    /// Exact for |x| ≤ 2²⁴, else to nearest.
+    fn to_f(self, x: Self::I) -> Self::F;
+    /// The same bits as integers.
+    fn as_i(self, x: Self::F) -> Self::I;
+    /// The same bits as floats.
+    fn as_f(self, x: Self::I) -> Self::F;
+
+    fn load_line(self, x: &[u8; 64]) -> Self::B;
+    /// The line as sixteen little-endian i32.
+    fn line_as_i(self, x: Self::B) -> Self::I;
+    /// The reverse of [`line_as_i`](Self::line_as_i).
+    fn i_as_line(self, x: Self::I) -> Self::B;
+    /// The low four bits of each byte.
+    fn low_nibbles(self, x: Self::B) -> Self::B;
+    /// The high four bits of each byte, moved down.
+    fn high_nibbles(self, x: Self::B) -> Self::B;
+    /// `table[x]` for each byte `x` < 16.
+    fn lookup(self, table: &[i8; 16], x: Self::B) -> Self::B;
+    /// `acc + Σ₄ w·x` in each lane: unsigned weights of at most 127, four signed activations
+    /// packed in `x` (little-endian bytes, −127..=127).
+    fn dot_u7(self, acc: Self::I, w: Self::B, x: i32) -> Self::I;
+    /// `acc + Σ₄ (w + I8_BIAS)·x` in each lane: signed weights.
+    fn dot_i8(self, acc: Self::I, w: Self::B, x: i32) -> Self::I;
+}
+
+/// Adds sixteen lanes in the one fixed order: halves onto halves.
+pub(crate) fn sum_lanes(mut x: [f32; LANES]) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for i in 0..width {
+            x[i] += x[i + width];
+        }
+    }
+    x[0]
+}

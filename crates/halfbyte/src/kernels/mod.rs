@@ -1,0 +1,117 @@
+//! The hot loops: lanes, packed weight forms, matrix products, threads. Start at README.md.
+//!
+//! A kernel is an [`Op`]: a struct of its arguments with one generic body. [`Isa::run`] is the one
+//! place where an instruction set meets it.
+
+mod activations;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod brake;
+mod buffer;
+mod fma;
+mod forms;
+mod lanes;
+mod math;
+mod matmul;
+mod scalar;
+mod team;
+mod tiles;
+
+pub(crate) use activations::Activations;
+pub(crate) use brake::Brake;
+pub(crate) use buffer::Buffer;
+pub(crate) use fma::fma;
+pub(crate) use forms::{Form, Packed, Scale};
+pub(crate) use lanes::{LANES, Lanes, sum_lanes};
+pub(crate) use math::{exp, gelu_erf, gelu_tanh, silu};
+pub(crate) use matmul::{Columns, matmul};
+use scalar::Scalar;
+pub(crate) use team::Team;
+pub use team::default_threads;
+
+#[cfg(test)]
+mod tests;
+
+use crate::error::{Error, Result};
+
+/// A computation written once, in lanes.
+pub(crate) trait Op {
+    /// What it returns.
+    type Output;
+    /// Computes with `isa`'s instructions. Implementations are `#[inline(always)]`, so that the
+    /// whole body is compiled inside [`Isa::run`]'s features.
+    fn run<L: Lanes>(self, isa: L) -> Self::Output;
+}
+
+/// An instruction set that this processor has.
+#[derive(Clone, Copy, Debug)]
+pub struct Isa(Kind);
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Scalar(Scalar),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(avx512::Avx512Vnni),
+}
+
+/// The environment variable that overrides the choice of instruction set.
+const ISA_VARIABLE: &str = "HALFBYTE_ISA";
+
+impl Isa {
+    /// What this processor has, from plain to best.
+    pub fn available() -> Vec<Self> {
+        let mut found = vec![Self(Kind::Scalar(Scalar))];
+        #[cfg(target_arch = "x86_64")]
+        {
+            found.extend(avx2::Avx2::detect().map(|proof| Self(Kind::Avx2(proof))));
+            found.extend(avx512::Avx512Vnni::detect().map(|proof| Self(Kind::Avx512Vnni(proof))));
+        }
+        found
+    }
+
+    /// The best one here, or the one that the environment variable `HALFBYTE_ISA` names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the variable names one that this processor lacks.
+    pub fn choose() -> Result<Self> {
+        let mut available = Self::available();
+        let wanted = std::env::var_os(ISA_VARIABLE).filter(|name| !name.is_empty());
+        match wanted.map(|name| name.to_string_lossy().into_owned()) {
+            None => Ok(available.pop().unwrap_or(Self(Kind::Scalar(Scalar)))),
+            Some(name) => {
+                let names = available.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
+                available.into_iter().find(|isa| isa.name() == name).ok_or_else(|| {
+                    Error::config(ISA_VARIABLE, format!("{name} is not available (here: {names})"))
+                })
+            }
+        }
+    }
+
+    /// The name that `HALFBYTE_ISA` takes.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Scalar(_) => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni(_) => "avx512vnni",
+        }
+    }
+
+    /// Runs `op` compiled for this instruction set: the one dispatch point.
+    #[inline]
+    pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
+        match self.0 {
+            Kind::Scalar(isa) => op.run(isa),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(isa) => avx2::run(isa, op),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni(isa) => avx512::run(isa, op),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! How each packed form's bytes become lanes: eight lines of codes and their scales per 32 columns.
+
+use super::forms::Form;
+use super::lanes::Lanes;
+
+/// Thirty-two columns of sixteen rows, unpacked.
+///
+/// Line j holds columns 4j..4j+4. What a form does not have is neutral: sub-scale 1, minimum 0;
+/// halves are equal where a scale serves all 32.
+pub(super) struct Group<L: Lanes> {
+    /// Codes, one byte each.
+    pub(super) lines: [L::B; 8],
+    /// Scale of columns 0..16 and 16..32.
+    pub(super) scale: [L::F; 2],
+    /// Minimum of columns 0..16 and 16..32, added to each weight.
+    pub(super) min: [L::F; 2],
+    /// Integer sub-scale of columns 0..16 and 16..32.
+    pub(super) sub: [L::I; 2],
+}
+
+/// Which terms a form's groups contribute, in this order (README.md §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Terms {
+    /// One scale.
+    Scale,
+    /// One scale, one minimum.
+    ScaleMin,
+    /// A scale per half.
+    ScaleHalves,
+    /// A scale and a minimum per half.
+    ScaleMinHalves,
+    /// One scale, an integer sub-scale per half.
+    SubHalves,
+}
+
+/// A quantized packed form.
+pub(super) trait TileForm: Copy {
+    /// The terms of its sums.
+    const TERMS: Terms;
+    /// Whether codes are signed bytes (else unsigned of at most 127).
+    const SIGNED: bool = false;
+    /// What is subtracted from each code.
+    const OFFSET: i32 = 0;
+
+    /// Unpacks columns 32b..32b+32 of a row group's bytes.
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L>;
+}
+
+#[inline(always)]
+fn chunk<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    bytes[at..].first_chunk().expect("packed groups hold whole units")
+}
+
+#[inline(always)]
+fn load_f32<L: Lanes>(isa: L, bytes: &[u8; 64]) -> L::F {
+    isa.as_f(isa.line_as_i(isa.load_line(bytes)))
+}
+
+/// Four lines of nibbles: low nibbles are columns 0..16, high nibbles columns 16..32.
+#[inline(always)]
+fn nibbles<L: Lanes>(isa: L, bytes: &[u8; 256]) -> [L::B; 8] {
+    let (lines, _) = bytes.as_chunks::<64>();
+    let packed: [L::B; 4] = std::array::from_fn(|j| isa.load_line(&lines[j]));
+    std::array::from_fn(|j| {
+        if j < 4 { isa.low_nibbles(packed[j]) } else { isa.high_nibbles(packed[j - 4]) }
+    })
+}
+
+#[inline(always)]
+fn bytes8<L: Lanes>(isa: L, bytes: &[u8; 512]) -> [L::B; 8] {
+    let (lines, _) = bytes.as_chunks::<64>();
+    std::array::from_fn(|j| isa.load_line(&lines[j]))
+}
+
+#[inline(always)]
+fn symmetric<L: Lanes>(isa: L, lines: [L::B; 8], scale: L::F) -> Group<L> {
+    let (zero, one) = (isa.splat(0.0), isa.splat_i(1));
+    Group { lines, scale: [scale; 2], min: [zero; 2], sub: [one; 2] }
+}
+
+/// Where a 4-bit form keeps the scale and the nibbles of its 32-column groups.
+pub(super) trait ScaleKind: Copy {
+    fn split<L: Lanes>(isa: L, bytes: &[u8], b: usize) -> (L::F, &[u8; 256]);
+}
+
+/// Two groups share a line of f16 scales, so that every line stays aligned.
+#[derive(Clone, Copy)]
+pub(super) struct F16Scale;
+
+impl ScaleKind for F16Scale {
+    #[inline(always)]
+    fn split<L: Lanes>(isa: L, bytes: &[u8], b: usize) -> (L::F, &[u8; 256]) {
+        let unit: &[u8; 576] = chunk(bytes, b / 2 * 576);
+        let scale = isa.load_f16(chunk(unit, b % 2 * 32));
+        (scale, chunk(unit, 64 + b % 2 * 256))
+    }
+}
+
+/// A line of f32 scales before each group.
+#[derive(Clone, Copy)]
+pub(super) struct F32Scale;
+
+impl ScaleKind for F32Scale {
+    #[inline(always)]
+    fn split<L: Lanes>(isa: L, bytes: &[u8], b: usize) -> (L::F, &[u8; 256]) {
+        let unit: &[u8; 320] = chunk(bytes, b * 320);
+        (load_f32(isa, chunk(unit, 0)), chunk(unit, 64))
+    }
+}
+
+/// [`Form::Q4`].
+#[derive(Clone, Copy)]
+pub(super) struct Q4<S>(std::marker::PhantomData<S>);
+
+impl<S: ScaleKind> Q4<S> {
+    pub(super) const NEW: Self = Self(std::marker::PhantomData);
+}
+
+impl<S: ScaleKind> TileForm for Q4<S> {
+    const TERMS: Terms = Terms::Scale;
+    const OFFSET: i32 = 8;
+
+    #[inline(always)]
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
+        let (scale, codes) = S::split(isa, bytes, b);
+        symmetric(isa, nibbles(isa, codes), scale)
+    }
+}
+
+/// [`Form::Q4Codebook`].
+#[derive(Clone, Copy)]
+pub(super) struct Q4Codebook<S>(&'static [i8; 16], std::marker::PhantomData<S>);
+
+impl<S: ScaleKind> Q4Codebook<S> {
+    pub(super) fn new(table: &'static [i8; 16]) -> Self {
+        Self(table, std::marker::PhantomData)
+    }
+}
+
+impl<S: ScaleKind> TileForm for Q4Codebook<S> {
+    const TERMS: Terms = Terms::Scale;
+    const SIGNED: bool = true;
+
+    #[inline(always)]
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
+        let (scale, codes) = S::split(isa, bytes, b);
+        let lines = nibbles(isa, codes).map(|line| isa.lookup(self.0, line));
+        symmetric(isa, lines, scale)
+    }
+}
+
+/// [`Form::Q4Affine`].
+#[derive(Clone, Copy)]
+pub(super) struct Q4Affine;
+
+impl TileForm for Q4Affine {
+    const TERMS: Terms = Terms::ScaleMin;
+
+    #[inline(always)]
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
+        let unit: &[u8; 320] = chunk(bytes, b * 320);
+        let scale = isa.load_f16(chunk(unit, 0));
+        let min = isa.load_f16(chunk(unit, 32));
+        Group { min: [min; 2], ..symmetric(isa, nibbles(isa, chunk(unit, 64)), scale) }
+    }
+}
+
+/// [`Form::Q4K`].
+#[derive(Clone, Copy)]
+pub(super) struct Q4K;
+
+impl TileForm for Q4K {
+    const TERMS: Terms = Terms::ScaleMin;
+
+    #[inline(always)]
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
+        let unit: &[u8; 2304] = chunk(bytes, b / 8 * 2304);
+        let g = b % 8;
+        let field = |u: usize| isa.line_as_i(isa.load_line(chunk(unit, 64 + 64 * u)));
+        let bits = |x: L::I, shift: usize, mask: i32| {
+            isa.and_i(isa.shr_i(x, shift as u32), isa.splat_i(mask))
+        };
+        // The twelve bytes of Q4_K's scales, a dword of each row a lane (formats.md §4.3 restated):
+        // groups 0..4 keep six bits in one place, groups 4..8 four low bits and two high bits.
+        let (scale, min) = if g < 4 {
+            (bits(field(0), 8 * g, 63), bits(field(1), 8 * g, 63))
+        } else {
+            let i = g - 4;
+            let high = |x| isa.shl_i(bits(x, 8 * i + 6, 3), 4);
+            let low = field(2);
+            let scale = isa.or_i(bits(low, 8 * i, 15), high(field(0)));
+            (scale, isa.or_i(bits(low, 8 * i + 4, 15), high(field(1))))
+        };
+        // Exact: 11 bits of f16 times 6 bits fit f32's 24.
+        let scale = isa.mul(isa.load_f16(chunk(unit, 0)), isa.to_f(scale));
+        let min = isa.mul(isa.load_f16(chunk(unit, 32)), isa.to_f(min));
+        let min = isa.sub(isa.splat(0.0), min);
+        let lines = nibbles(isa, chunk(unit, 256 + 256 * g));
+        Group { min: [min; 2], ..symmetric(isa, lines, scale) }
+    }
+}
+
+/// [`Form::Q6K`].
+#[derive(Clone, Copy)]
+pub(super) struct Q6K;
+
+impl TileForm for Q6K {
+    const TERMS: Terms = Terms::SubHalves;
+    const OFFSET: i32 = 32;
+
+    #[inline(always)]
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
+        let unit: &[u8; 3392] = chunk(bytes, b / 8 * 3392);
+        let g = b % 8;
+        let scale = isa.load_f16(chunk(unit, 0));
+        let sub = [0, 1].map(|half| isa.load_i8(chunk(unit, 64 + 16 * (2 * g + half))));
+        let codes: &[u8; 384] = chunk(unit, 320 + 384 * g);
+        let low = nibbles(isa, chunk(codes, 0));
+        let high = [0, 1].map(|half| isa.line_as_i(isa.load_line(chunk(codes, 256 + 64 * half))));
+        let mask = isa.splat_i(0x3030_3030);
+        let lines = std::array::from_fn(|j| {
+            let plane = high[j / 4];
+            let moved = match j % 4 {
+                0 => isa.shl_i(plane, 4),
+                1 => isa.shl_i(plane, 2),
+                2 => plane,
+                _ => isa.shr_i(plane, 2),
+            };
+            let code = isa.or_i(isa.line_as_i(low[j]), isa.and_i(moved, mask));
+            isa.i_as_line(code)
+        });
+        Group { sub, ..symmetric(isa, lines, scale) }
+    }
+}
+
+/// [`Form::Q8`].
+#[derive(Clone, Copy)]
+pub(super) struct Q8;
+
+impl TileForm for Q8 {
+    const TERMS: Terms = Terms::Scale;
+    const SIGNED: bool = true;
+
+    #[inline(always)]
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
+        let unit: &[u8; 1088] = chunk(bytes, b / 2 * 1088);
+        let scale = isa.load_f16(chunk(unit, b % 2 * 32));
+        symmetric(isa, bytes8(isa, chunk(unit, 64 + b % 2 * 512)), scale)
+    }
+}
+
+/// [`Form::Q8Halves`].
+#[derive(Clone, Copy)]
+pub(super) struct Q8Halves;
+
+impl TileForm for Q8Halves {
+    const TERMS: Terms = Terms::ScaleHalves;
+    const SIGNED: bool = true;
+
+    #[inline(always)]
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
+        let unit: &[u8; 640] = chunk(bytes, b * 640);
+        let scale = [0, 1].map(|half| load_f32(isa, chunk(unit, 64 * half)));
+        let lines = bytes8(isa, chunk(unit, 128));
+        Group { scale, ..symmetric(isa, lines, scale[0]) }
+    }
+}
+
+/// [`Form::Q8Affine`].
+#[derive(Clone, Copy)]
+pub(super) struct Q8Affine;
+
+impl TileForm for Q8Affine {
+    const TERMS: Terms = Terms::ScaleMin;
+
+    #[inline(always)]
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
+        let unit: &[u8; 640] = chunk(bytes, b * 640);
+        let [scale, min] = [0, 1].map(|part| load_f32(isa, chunk(unit, 64 * part)));
+        Group { min: [min; 2], ..symmetric(isa, bytes8(isa, chunk(unit, 128)), scale) }
+    }
+}
+
+/// [`Form::Q8AffineHalves`].
+#[derive(Clone, Copy)]
+pub(super) struct Q8AffineHalves;
+
+impl TileForm for Q8AffineHalves {
+    const TERMS: Terms = Terms::ScaleMinHalves;
+
+    #[inline(always)]
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
+        let unit: &[u8; 768] = chunk(bytes, b * 768);
+        let scale = [0, 1].map(|half| load_f32(isa, chunk(unit, 64 * half)));
+        let min = [0, 1].map(|half| load_f32(isa, chunk(unit, 128 + 64 * half)));
+        let lines = bytes8(isa, chunk(unit, 256));
+        Group { scale, min, ..symmetric(isa, lines, scale[0]) }
+    }
+}
+
+/// Column `k` of a row group of float weights.
+#[inline(always)]
+pub(super) fn float_column<L: Lanes>(isa: L, form: Form, bytes: &[u8], k: usize) -> L::F {
+    match form {
+        Form::F16 => isa.load_f16(chunk(bytes, 32 * k)),
+        Form::BF16 => isa.load_bf16(chunk(bytes, 32 * k)),
+        _ => load_f32(isa, chunk(bytes, 64 * k)),
+    }
+}
