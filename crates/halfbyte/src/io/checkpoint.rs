@@ -1,0 +1,285 @@
+//! What every container becomes: metadata, tensors under GGUF names, a tokenizer description.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::metadata::Metadata;
+use super::source::Source;
+use super::view::{RowOrder, TensorView};
+use super::{container, gguf, gguf_writer};
+use crate::error::{Error, Result};
+use crate::quant::Encoding;
+
+/// A model on disk (or in memory): metadata under GGUF keys, tensors under GGUF names.
+///
+/// Every tensor's byte range was proved to lie inside its file when the checkpoint was opened.
+/// Files are mapped, not read: they must not be shortened or rewritten while the checkpoint lives.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    metadata: Metadata,
+    tokenizer: TokenizerSource,
+    sources: Vec<Source>,
+    tensors: Vec<Tensor>,
+    /// Positions in `tensors`, ordered by name.
+    by_name: Vec<usize>,
+}
+
+/// Where the tokenizer's description is.
+#[derive(Clone, Debug, Default)]
+pub enum TokenizerSource {
+    /// The checkpoint has none.
+    #[default]
+    None,
+    /// In the metadata, under GGUF's `tokenizer.ggml.*` keys.
+    Metadata,
+    /// A Hugging Face `tokenizer.json`.
+    Json(Vec<u8>),
+    /// A SentencePiece `tokenizer.model` (protobuf).
+    SentencePiece(Vec<u8>),
+}
+
+/// One tensor's place; made only by [`Tensor::new`], which proves the sizes.
+#[derive(Debug)]
+pub(super) struct Tensor {
+    name: String,
+    dims: Vec<usize>,
+    encoding: Encoding,
+    row_order: RowOrder,
+    layout: Layout,
+    source: usize,
+    start: usize,
+}
+
+/// The sizes that a shape and an encoding make: the one place where they are multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) n_rows: usize,
+    pub(super) row_len: usize,
+    pub(super) row_bytes: usize,
+    pub(super) n_bytes: usize,
+}
+
+impl Layout {
+    /// Sizes of a tensor of `dims` (outermost first), or what is wrong with them.
+    pub(super) fn of(dims: &[usize], encoding: Encoding) -> Result<Self, String> {
+        let Some((&row_len, outer)) = dims.split_last() else {
+            return Err("has no dimensions".into());
+        };
+        if dims.contains(&0) {
+            return Err(format!("has a dimension of zero in {dims:?}"));
+        }
+        let too_large = || format!("of shape {dims:?} is too large");
+        let n_rows = outer.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        let n_rows = n_rows.ok_or_else(too_large)?;
+        if !row_len.is_multiple_of(encoding.block_len()) {
+            return Err(format!(
+                "has rows of {row_len} elements, no multiple of the {} of a {} block",
+                encoding.block_len(),
+                encoding.name()
+            ));
+        }
+        let row_bytes = encoding.row_bytes(row_len).ok_or_else(too_large)?;
+        let n_bytes = row_bytes.checked_mul(n_rows).ok_or_else(too_large)?;
+        // Decoding makes n_rows · row_len floats of 4 bytes; that count must not overflow, either.
+        let n_elements = row_len.checked_mul(n_rows);
+        n_elements.and_then(|n| n.checked_mul(4)).ok_or_else(too_large)?;
+        Ok(Self { n_rows, row_len, row_bytes, n_bytes })
+    }
+}
+
+impl Tensor {
+    /// A tensor at byte `start` of source number `source`; what is wrong with it otherwise.
+    pub(super) fn new(
+        name: String,
+        dims: Vec<usize>,
+        encoding: Encoding,
+        row_order: RowOrder,
+        (source, start): (usize, usize),
+    ) -> Result<Self, String> {
+        let layout = Layout::of(&dims, encoding)?;
+        if !row_order.fits(layout.n_rows) {
+            return Err(format!("has {} rows, which {row_order:?} does not divide", layout.n_rows));
+        }
+        Ok(Self { name, dims, encoding, row_order, layout, source, start })
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        self.layout.n_bytes
+    }
+
+    /// The tensor's bytes, `None` if they do not lie in the sources.
+    fn bytes<'a>(&self, sources: &'a [Source]) -> Option<&'a [u8]> {
+        let end = self.start.checked_add(self.layout.n_bytes)?;
+        sources.get(self.source)?.bytes().get(self.start..end)
+    }
+
+    /// Renumbers the source, when several files become one checkpoint.
+    pub(super) fn in_source(mut self, source: usize) -> Self {
+        self.source = source;
+        self
+    }
+}
+
+impl Checkpoint {
+    /// Opens a GGUF file or a Hugging Face directory.
+    ///
+    /// A split GGUF may be named by any of its parts, a directory by its `config.json` or one of
+    /// its `.safetensors` files.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Malformed`], [`Error::UnsupportedFormat`],
+    /// [`Error::UnsupportedEncoding`], and for directories also [`Error::Config`],
+    /// [`Error::UnsupportedArchitecture`], [`Error::MissingTensor`] and [`Error::Shape`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        container::open(path.as_ref())
+    }
+
+    /// Reads a GGUF file that is already in memory; `name` stands for the path in messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn from_static_bytes(name: &str, bytes: &'static [u8]) -> Result<Self> {
+        gguf::from_static_bytes(name, bytes)
+    }
+
+    /// Puts the parts together, with the last proofs: every tensor in its source, names unique.
+    pub(super) fn assemble(
+        path: PathBuf,
+        metadata: Metadata,
+        tokenizer: TokenizerSource,
+        sources: Vec<Source>,
+        tensors: Vec<Tensor>,
+    ) -> Result<Self> {
+        let malformed = |tensor: &Tensor, what: &str| Error::Malformed {
+            path: path.clone(),
+            what: format!("tensor {} {what}", tensor.name),
+            offset: tensor.start as u64,
+        };
+        if let Some(outside) = tensors.iter().find(|t| t.bytes(&sources).is_none()) {
+            return Err(malformed(outside, "does not lie in its file"));
+        }
+        let mut order: Vec<(&str, usize)> =
+            tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+        order.sort_unstable();
+        for (first, second) in order.iter().zip(order.iter().skip(1)) {
+            if first.0 == second.0
+                && let Some(twice) = tensors.get(second.1)
+            {
+                return Err(malformed(twice, "is there twice"));
+            }
+        }
+        let by_name = order.into_iter().map(|(_, i)| i).collect();
+        Ok(Self { path, metadata, tokenizer, sources, tensors, by_name })
+    }
+
+    /// The file or directory, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The metadata.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The tokenizer's description.
+    pub fn tokenizer(&self) -> &TokenizerSource {
+        &self.tokenizer
+    }
+
+    /// The tensors' GGUF names, in file order.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.iter().map(|t| t.name.as_str())
+    }
+
+    /// The tensor of that GGUF name.
+    pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
+        self.find(name).map(|t| self.view(t))
+    }
+
+    /// The tensor of that GGUF name, or [`Error::MissingTensor`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingTensor`].
+    pub fn require(&self, name: &str) -> Result<TensorView<'_>> {
+        self.tensor(name)
+            .ok_or_else(|| Error::MissingTensor { name: name.into(), path: self.path.clone() })
+    }
+
+    /// Tells the operating system that the tensor's file pages are not needed any more.
+    ///
+    /// The bytes stay readable; they are read from disk again when touched.
+    pub fn release(&self, name: &str) {
+        if let Some(tensor) = self.find(name)
+            && let Some(source) = self.sources.get(tensor.source)
+        {
+            source.release(tensor.start, tensor.layout.n_bytes);
+        }
+    }
+
+    /// A SHA-256 that tells models apart: over metadata, tensor list and samples of the weights.
+    ///
+    /// Reads at most about 4 MiB of weights, evenly spread over all tensors (beginning, middle and
+    /// end of each), so it takes milliseconds and does not notice every single changed byte. The
+    /// path does not matter.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        const SAMPLE_BYTES: usize = 4 << 20;
+        let per_tensor = (SAMPLE_BYTES / self.tensors.len().max(1)).clamp(48, 64 << 10);
+        let mut hash = Sha256::new();
+        hash.update(gguf_writer::encode_metadata(&self.metadata));
+        for tensor in &self.tensors {
+            let view = self.view(tensor);
+            hash.update((view.name.len() as u64).to_le_bytes());
+            hash.update(view.name);
+            hash.update((view.dims.len() as u64).to_le_bytes());
+            for &dim in view.dims {
+                hash.update((dim as u64).to_le_bytes());
+            }
+            hash.update(view.encoding.name());
+            hash.update(format!("{:?}", view.row_order));
+            for sample in samples(view.bytes, per_tensor) {
+                hash.update(sample);
+            }
+        }
+        hash.finalize().into()
+    }
+
+    fn find(&self, name: &str) -> Option<&Tensor> {
+        let tensor = |position: &usize| self.tensors.get(*position);
+        let slot = self
+            .by_name
+            .binary_search_by(|i| tensor(i).map_or("", |t| t.name.as_str()).cmp(name))
+            .ok()?;
+        self.by_name.get(slot).and_then(tensor)
+    }
+
+    fn view<'a>(&'a self, tensor: &'a Tensor) -> TensorView<'a> {
+        let bytes = tensor.bytes(&self.sources);
+        TensorView {
+            name: &tensor.name,
+            dims: &tensor.dims,
+            encoding: tensor.encoding,
+            bytes: bytes.expect("assemble checked that every tensor lies in its source"),
+            row_order: tensor.row_order,
+            n_rows: tensor.layout.n_rows,
+            row_len: tensor.layout.row_len,
+            row_bytes: tensor.layout.row_bytes,
+        }
+    }
+}
+
+/// Beginning, middle and end of `bytes`, `budget` bytes together; all of it if it is shorter.
+fn samples(bytes: &[u8], budget: usize) -> impl Iterator<Item = &[u8]> {
+    let piece = budget / 3;
+    let starts = if bytes.len() <= budget {
+        [(0, bytes.len()), (0, 0), (0, 0)]
+    } else {
+        [(0, piece), (bytes.len() / 2, piece), (bytes.len() - piece, piece)]
+    };
+    starts.into_iter().filter_map(|(start, len)| bytes.get(start..(start + len).min(bytes.len())))
+}

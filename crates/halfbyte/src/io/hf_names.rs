@@ -1,0 +1,100 @@
+//! Tensor names: GGUF's on the left, Hugging Face's on the right.
+
+/// How the rows of a tensor, and the elements of its bias, get into GGUF's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// They are.
+    Same,
+    /// Rotary halves of the query heads interleave.
+    QueryHalves,
+    /// Rotary halves of the key heads interleave.
+    KeyHalves,
+    /// `[q k v]` triples of each head part.
+    QkvTriples,
+}
+
+/// A module's names, without `.weight` and `.bias`; `{}` stands for the block's number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    pub(super) gguf: &'static str,
+    pub(super) hf: &'static str,
+    /// What other versions of transformers call it.
+    pub(super) alias: Option<&'static str>,
+    pub(super) rows: Rows,
+}
+
+impl Name {
+    /// Whether `module` is this module of some block, in Hugging Face's names.
+    pub(super) fn is_of(&self, module: &str) -> bool {
+        self.hf_names().any(|name| {
+            let Some((before, after)) = name.split_once("{}") else { return module == name };
+            let number = module.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+            number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        })
+    }
+
+    /// Hugging Face's names, the usual one first.
+    pub(super) fn hf_names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.hf).chain(self.alias)
+    }
+}
+
+const fn same(gguf: &'static str, hf: &'static str) -> Name {
+    Name { gguf, hf, alias: None, rows: Rows::Same }
+}
+
+const fn reordered(gguf: &'static str, hf: &'static str, rows: Rows) -> Name {
+    Name { gguf, hf, alias: None, rows }
+}
+
+pub(super) static GPTJ: &[Name] = &[
+    same("token_embd", "transformer.wte"),
+    same("blk.{}.attn_norm", "transformer.h.{}.ln_1"),
+    same("blk.{}.attn_q", "transformer.h.{}.attn.q_proj"),
+    same("blk.{}.attn_k", "transformer.h.{}.attn.k_proj"),
+    same("blk.{}.attn_v", "transformer.h.{}.attn.v_proj"),
+    same("blk.{}.attn_output", "transformer.h.{}.attn.out_proj"),
+    same("blk.{}.ffn_up", "transformer.h.{}.mlp.fc_in"),
+    same("blk.{}.ffn_down", "transformer.h.{}.mlp.fc_out"),
+    same("output_norm", "transformer.ln_f"),
+    same("output", "lm_head"),
+];
+
+pub(super) static LLAMA: &[Name] = &[
+    same("token_embd", "model.embed_tokens"),
+    same("blk.{}.attn_norm", "model.layers.{}.input_layernorm"),
+    reordered("blk.{}.attn_q", "model.layers.{}.self_attn.q_proj", Rows::QueryHalves),
+    reordered("blk.{}.attn_k", "model.layers.{}.self_attn.k_proj", Rows::KeyHalves),
+    same("blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"),
+    same("blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"),
+    same("blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm"),
+    same("blk.{}.ffn_gate", "model.layers.{}.mlp.gate_proj"),
+    same("blk.{}.ffn_up", "model.layers.{}.mlp.up_proj"),
+    same("blk.{}.ffn_down", "model.layers.{}.mlp.down_proj"),
+    same("output_norm", "model.norm"),
+    same("output", "lm_head"),
+];
+
+pub(super) static GPTNEOX: &[Name] = &[
+    same("token_embd", "gpt_neox.embed_in"),
+    same("blk.{}.attn_norm", "gpt_neox.layers.{}.input_layernorm"),
+    reordered("blk.{}.attn_qkv", "gpt_neox.layers.{}.attention.query_key_value", Rows::QkvTriples),
+    same("blk.{}.attn_output", "gpt_neox.layers.{}.attention.dense"),
+    same("blk.{}.ffn_norm", "gpt_neox.layers.{}.post_attention_layernorm"),
+    same("blk.{}.ffn_up", "gpt_neox.layers.{}.mlp.dense_h_to_4h"),
+    same("blk.{}.ffn_down", "gpt_neox.layers.{}.mlp.dense_4h_to_h"),
+    same("output_norm", "gpt_neox.final_layer_norm"),
+    // transformers 5 writes the head under the name that other models have.
+    Name { gguf: "output", hf: "embed_out", alias: Some("lm_head"), rows: Rows::Same },
+];
+
+/// Ends of names that old checkpoints carry and no weight has: masks and frequencies.
+pub(super) static BUFFERS: &[&str] = &[
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+    ".rotary_emb.inv_freq",
+    ".attn.embed_positions",
+    "rope.freqs",
+];

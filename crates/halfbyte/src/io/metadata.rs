@@ -1,0 +1,257 @@
+//! Typed metadata under GGUF keys, whatever the container.
+
+use crate::error::{Error, Result};
+
+/// A metadata value, in the types of GGUF.
+///
+/// Strings are bytes: the GPT-J files that gpt4all wrote hold tokens that are not UTF-8.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the variants are GGUF's value types by name")]
+pub enum Value {
+    U8(u8),
+    I8(i8),
+    U16(u16),
+    I16(i16),
+    U32(u32),
+    I32(i32),
+    F32(f32),
+    Bool(bool),
+    String(Vec<u8>),
+    U64(u64),
+    I64(i64),
+    F64(f64),
+    U8s(Vec<u8>),
+    I8s(Vec<i8>),
+    U16s(Vec<u16>),
+    I16s(Vec<i16>),
+    U32s(Vec<u32>),
+    I32s(Vec<i32>),
+    F32s(Vec<f32>),
+    Bools(Vec<bool>),
+    Strings(Vec<Vec<u8>>),
+    U64s(Vec<u64>),
+    I64s(Vec<i64>),
+    F64s(Vec<f64>),
+}
+
+/// Metadata in file order, looked up by key.
+#[derive(Clone, Debug, Default)]
+pub struct Metadata {
+    entries: Vec<(String, Value)>,
+}
+
+impl Metadata {
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.entries.iter().find(|(k, _)| k == key).map(|(_, v)| v)
+    }
+
+    /// Sets `key`, replacing an earlier value.
+    pub fn set(&mut self, key: impl Into<String>, value: Value) {
+        let key = key.into();
+        match self.entries.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, slot)) => *slot = value,
+            None => self.entries.push((key, value)),
+        }
+    }
+
+    /// Removes `key`.
+    pub fn remove(&mut self, key: &str) {
+        self.entries.retain(|(k, _)| k != key);
+    }
+
+    /// All entries in file order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.entries.iter().map(|(k, v)| (k.as_str(), v))
+    }
+
+    /// Adds an entry whose key is known to be new; readers check for duplicates themselves.
+    pub(super) fn push_unique(&mut self, key: String, value: Value) {
+        self.entries.push((key, value));
+    }
+
+    /// A non-negative integer of any width, `None` when absent.
+    ///
+    /// An array whose entries are all equal counts as its entry: some writers give
+    /// `attention.head_count_kv` and `feed_forward_length` once per block.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the value is negative or no integer.
+    pub fn u64(&self, key: &str) -> Result<Option<u64>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = match value {
+            Value::U64(v) => Some(*v),
+            Value::U64s(v) => uniform(v),
+            other => match other.to_i64() {
+                Some(v) => u64::try_from(v).ok(),
+                None => {
+                    other.to_i64s().as_deref().and_then(uniform).and_then(|v| v.try_into().ok())
+                }
+            },
+        };
+        number.map(Some).ok_or_else(|| wrong_type(key, value, "a non-negative integer"))
+    }
+
+    /// A number as f32, `None` when absent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the value is no number.
+    pub fn f32(&self, key: &str) -> Result<Option<f32>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = match value {
+            Value::F32(v) => Some(*v),
+            Value::F64(v) => Some(*v as f32),
+            Value::U64(v) => Some(*v as f32),
+            other => other.to_i64().map(|v| v as f32),
+        };
+        number.map(Some).ok_or_else(|| wrong_type(key, value, "a number"))
+    }
+
+    /// A truth value, `None` when absent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the value is no truth value.
+    pub fn bool(&self, key: &str) -> Result<Option<bool>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(v)) => Ok(Some(*v)),
+            Some(other) => Err(wrong_type(key, other, "a truth value")),
+        }
+    }
+
+    /// A UTF-8 string, `None` when absent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the value is no string or not UTF-8.
+    pub fn str(&self, key: &str) -> Result<Option<&str>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(v)) => match std::str::from_utf8(v) {
+                Ok(text) => Ok(Some(text)),
+                Err(e) => Err(Error::config(key, format!("is not UTF-8: {e}"))),
+            },
+            Some(other) => Err(wrong_type(key, other, "a string")),
+        }
+    }
+
+    /// An array of byte strings, `None` when absent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the value is no array of strings.
+    pub fn strings(&self, key: &str) -> Result<Option<&[Vec<u8>]>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Strings(v)) => Ok(Some(v)),
+            Some(other) => Err(wrong_type(key, other, "an array of strings")),
+        }
+    }
+
+    /// An array of f32, `None` when absent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the value is no array of f32.
+    pub fn f32s(&self, key: &str) -> Result<Option<&[f32]>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::F32s(v)) => Ok(Some(v)),
+            Some(other) => Err(wrong_type(key, other, "an array of f32")),
+        }
+    }
+
+    /// An array of integers of any width, `None` when absent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the value is no array of integers, or one is above `i64::MAX`.
+    pub fn integers(&self, key: &str) -> Result<Option<Vec<i64>>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value.to_i64s().map(Some).ok_or_else(|| wrong_type(key, value, "an array of integers"))
+    }
+}
+
+impl Value {
+    /// The type's name, as messages and `inspect` print it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::U8(_) => "u8",
+            Self::I8(_) => "i8",
+            Self::U16(_) => "u16",
+            Self::I16(_) => "i16",
+            Self::U32(_) => "u32",
+            Self::I32(_) => "i32",
+            Self::F32(_) => "f32",
+            Self::Bool(_) => "bool",
+            Self::String(_) => "string",
+            Self::U64(_) => "u64",
+            Self::I64(_) => "i64",
+            Self::F64(_) => "f64",
+            Self::U8s(_) => "array of u8",
+            Self::I8s(_) => "array of i8",
+            Self::U16s(_) => "array of u16",
+            Self::I16s(_) => "array of i16",
+            Self::U32s(_) => "array of u32",
+            Self::I32s(_) => "array of i32",
+            Self::F32s(_) => "array of f32",
+            Self::Bools(_) => "array of bool",
+            Self::Strings(_) => "array of string",
+            Self::U64s(_) => "array of u64",
+            Self::I64s(_) => "array of i64",
+            Self::F64s(_) => "array of f64",
+        }
+    }
+
+    /// A signed view of every integer type that fits one.
+    fn to_i64(&self) -> Option<i64> {
+        match self {
+            Self::U8(v) => Some((*v).into()),
+            Self::I8(v) => Some((*v).into()),
+            Self::U16(v) => Some((*v).into()),
+            Self::I16(v) => Some((*v).into()),
+            Self::U32(v) => Some((*v).into()),
+            Self::I32(v) => Some((*v).into()),
+            Self::I64(v) => Some(*v),
+            Self::U64(v) => i64::try_from(*v).ok(),
+            _ => None,
+        }
+    }
+
+    fn to_i64s(&self) -> Option<Vec<i64>> {
+        match self {
+            Self::U8s(v) => Some(v.iter().map(|&x| x.into()).collect()),
+            Self::I8s(v) => Some(v.iter().map(|&x| x.into()).collect()),
+            Self::U16s(v) => Some(v.iter().map(|&x| x.into()).collect()),
+            Self::I16s(v) => Some(v.iter().map(|&x| x.into()).collect()),
+            Self::U32s(v) => Some(v.iter().map(|&x| x.into()).collect()),
+            Self::I32s(v) => Some(v.iter().map(|&x| x.into()).collect()),
+            Self::I64s(v) => Some(v.clone()),
+            Self::U64s(v) => v.iter().map(|&x| i64::try_from(x).ok()).collect(),
+            _ => None,
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.as_bytes().to_vec())
+    }
+}
+
+/// The entry that all entries equal, if there is one.
+fn uniform<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
+    let first = *values.first()?;
+    values.iter().all(|v| *v == first).then_some(first)
+}
+
+fn wrong_type(key: &str, found: &Value, wanted: &str) -> Error {
+    let shown = match found.to_i64() {
+        Some(number) => format!("{} {number}", found.type_name()),
+        None => found.type_name().to_owned(),
+    };
+    Error::config(key, format!("is {shown}, expected {wanted}"))
+}

@@ -1,0 +1,32 @@
+//! Bytes on disk → [`Checkpoint`]. Nothing past this module knows which container a model came in.
+//!
+//! Every reader proves that what a file promises lies inside the file before anything is allocated
+//! or handed out, so that views cannot go out of bounds later. Start reading at
+//! [`Checkpoint::open`]; a new container is one row of the table behind it.
+
+// A number from a file must never be an unchecked index.
+#![deny(clippy::indexing_slicing)]
+
+mod checkpoint;
+mod container;
+mod cursor;
+mod gguf;
+mod gguf_split;
+mod gguf_value;
+mod gguf_writer;
+mod hf;
+mod hf_config;
+mod hf_json;
+mod hf_names;
+mod hf_rope;
+mod hf_tokenizer;
+mod metadata;
+mod mmap;
+mod safetensors;
+mod source;
+mod view;
+
+pub use checkpoint::{Checkpoint, TokenizerSource};
+pub use gguf_writer::{GgufWriter, TensorInfo};
+pub use metadata::{Metadata, Value};
+pub use view::{RowOrder, TensorView};
