@@ -1,0 +1,156 @@
+//! What a GGUF file says about a tokenizer that came from elsewhere.
+
+use std::collections::HashMap;
+
+use super::gguf::implied_pre;
+use super::json::{JsonFile, steps};
+use super::model_file::ModelFile;
+use super::split::{GPT2, PRE_TOKENIZERS};
+use super::vocab::{Kind, Spelling, Vocab};
+use super::{HUGGING_FACE_JSON, Tokenizer};
+use crate::error::Result;
+use crate::io::{Metadata, TokenizerSource, Value};
+
+/// Keys and values in the order in which they are written.
+type Entries = Vec<(String, Value)>;
+
+/// The `tokenizer.*` entries with which a GGUF file keeps the tokenizer of `source`.
+///
+/// A `tokenizer.json` is kept whole, which is what this crate reads back, beside the
+/// `tokenizer.ggml.*` keys for other programs. All other `tokenizer.*` entries of `metadata` (chat
+/// templates, ends of turn) stay; a tokenizer that came out of a GGUF file stays as it is.
+///
+/// # Errors
+///
+/// [`Error::Tokenizer`](crate::Error::Tokenizer) if the tokenizer is broken.
+pub fn gguf_metadata(source: &TokenizerSource, metadata: &Metadata) -> Result<Entries> {
+    let mut entries = match source {
+        TokenizerSource::None => Entries::new(),
+        _ if metadata.get("tokenizer.ggml.tokens").is_some() => named_pre(metadata),
+        TokenizerSource::Metadata => Entries::new(),
+        TokenizerSource::Json(bytes) => from_json(bytes, metadata)?,
+        TokenizerSource::SentencePiece(bytes) => from_model_file(bytes, metadata)?,
+    };
+    let kept: Entries = metadata
+        .iter()
+        .filter(|(key, _)| key.starts_with("tokenizer."))
+        .filter(|(key, _)| entries.iter().all(|(written, _)| written != key))
+        .map(|(key, value)| (key.to_owned(), value.clone()))
+        .collect();
+    entries.extend(kept);
+    Ok(entries)
+}
+
+/// The tokens that start and end a text, and the unknown one.
+fn roles(tokenizer: &Tokenizer) -> Entries {
+    let unknown = tokenizer.vocab.iter().find(|(_, token)| token.kind == Kind::Unknown);
+    let mut entries: Entries = [
+        ("bos_token_id", tokenizer.bos()),
+        ("eos_token_id", tokenizer.eos()),
+        ("unknown_token_id", unknown.map(|(id, _)| id)),
+    ]
+    .into_iter()
+    .filter_map(|(name, id)| Some(entry(name, Value::U32(id?))))
+    .collect();
+    entries.push(entry("add_bos_token", Value::Bool(tokenizer.adds_bos())));
+    entries
+}
+
+/// The split of a byte-level vocabulary by name, which GGUF files before 2024 do not give.
+fn named_pre(metadata: &Metadata) -> Entries {
+    let is_byte_level = metadata.str("tokenizer.ggml.model").is_ok_and(|name| name == Some("gpt2"));
+    if !is_byte_level || metadata.get("tokenizer.ggml.pre").is_some() {
+        return Entries::new();
+    }
+    vec![entry("pre", text(implied_pre(metadata)))]
+}
+
+fn from_model_file(bytes: &[u8], metadata: &Metadata) -> Result<Entries> {
+    let tokenizer = Tokenizer::from_model_file(bytes, metadata)?;
+    let file = ModelFile::read(bytes)?;
+    let kinds = file.kinds.iter().map(|&kind| kind as i32).collect();
+    let normalization = file.normalization;
+    let mut entries = vec![
+        entry("model", text("llama")),
+        entry("pre", text("default")),
+        entry("tokens", Value::Strings(file.pieces)),
+        entry("scores", Value::F32s(file.scores)),
+        entry("token_type", Value::I32s(kinds)),
+        entry("add_space_prefix", Value::Bool(normalization.add_space_prefix)),
+        entry("remove_extra_whitespaces", Value::Bool(normalization.remove_extra_whitespaces)),
+    ];
+    entries.extend(roles(&tokenizer));
+    Ok(entries)
+}
+
+fn from_json(bytes: &[u8], metadata: &Metadata) -> Result<Entries> {
+    let tokenizer = Tokenizer::from_json(bytes, metadata)?;
+    let vocab = &tokenizer.vocab;
+    let file = JsonFile::read(bytes)?;
+    let kinds = vocab.iter().map(|(_, token)| token.kind as i32).collect();
+    let mut entries = vec![
+        (HUGGING_FACE_JSON.to_owned(), Value::String(bytes.to_vec())),
+        entry("tokens", Value::Strings(vocab.iter().map(spelling).collect())),
+        entry("token_type", Value::I32s(kinds)),
+    ];
+    if file.spelling()? == Spelling::SentencePiece {
+        entries.push(entry("model", text("llama")));
+        entries.push(entry("pre", text("default")));
+        entries.push(entry("scores", Value::F32s(scores(&file, vocab))));
+        entries.push(entry("add_space_prefix", Value::Bool(file.strips_space())));
+    } else {
+        entries.push(entry("model", text("gpt2")));
+        entries.extend(pre(&file).map(|name| entry("pre", text(name))));
+        let merges = file.model.merges.iter().filter_map(|merge| merge.parts());
+        let lines = merges.map(|(left, right)| format!("{left} {right}").into_bytes()).collect();
+        entries.push(entry("merges", Value::Strings(lines)));
+    }
+    entries.extend(roles(&tokenizer));
+    Ok(entries)
+}
+
+/// A token's spelling; rows without one get a name, as other programs want them to differ.
+fn spelling((id, token): (u32, &super::vocab::Token)) -> Vec<u8> {
+    if token.text.is_empty() { format!("[PAD{id}]").into_bytes() } else { token.text.to_vec() }
+}
+
+/// Scores that rank pieces as the merges do: minus the first merge that makes the piece.
+///
+/// f32 counts merges exactly up to 2²⁴.
+fn scores(file: &JsonFile, vocab: &Vocab) -> Vec<f32> {
+    let mut first = HashMap::new();
+    for (rank, merge) in file.model.merges.iter().enumerate() {
+        if let Some((left, right)) = merge.parts() {
+            first.entry([left, right].concat().into_bytes()).or_insert(rank);
+        }
+    }
+    let last = file.model.merges.len();
+    let rank = |text: &[u8]| first.get(text).copied().unwrap_or(last);
+    vocab.iter().map(|(_, token)| -(rank(&token.text) as f32)).collect()
+}
+
+/// What llama.cpp calls the file's way of splitting, if it is in our table.
+fn pre(file: &JsonFile) -> Option<&'static str> {
+    let mut patterns = Vec::new();
+    for step in steps(&file.pre_tokenizer, "pretokenizers") {
+        match step["type"].as_str() {
+            Some("ByteLevel") if step["use_regex"] != false => patterns.push(GPT2),
+            Some("ByteLevel") => {}
+            Some("Digits") => patterns.push(r"\p{N}"),
+            Some("Split") => patterns.push(step["pattern"]["Regex"].as_str()?),
+            _ => return None,
+        }
+    }
+    let composes = steps(&file.normalizer, "normalizers").iter().any(|step| step["type"] == "NFC");
+    let rows = || PRE_TOKENIZERS.iter().filter(|row| row.patterns == patterns);
+    let row = rows().find(|row| row.composes == composes).or_else(|| rows().next())?;
+    row.names.first().copied()
+}
+
+fn entry(name: &str, value: Value) -> (String, Value) {
+    (format!("tokenizer.ggml.{name}"), value)
+}
+
+fn text(value: &str) -> Value {
+    Value::String(value.as_bytes().to_vec())
+}

@@ -1,0 +1,214 @@
+//! SentencePiece's BPE: merges ranked by the score of the piece they make, bytes as the fallback.
+//!
+//! Source: google/sentencepiece, `src/bpe_model.cc` and `src/normalizer.cc`.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::merge::{Merge, merge_all};
+use super::vocab::{Kind, VISIBLE_SPACE, Vocab};
+use crate::error::{Error, Result};
+
+/// How a text is prepared before it is cut into pieces.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Normalization {
+    /// Whether a space is put in front of a text.
+    pub(super) add_space_prefix: bool,
+    /// Whether runs of spaces become one, and spaces at the ends are dropped.
+    pub(super) remove_extra_whitespaces: bool,
+}
+
+/// An encoder over pieces and their scores.
+#[derive(Debug)]
+pub(super) struct SentencePiece {
+    pieces: HashMap<Box<[u8]>, Merge>,
+    longest: usize,
+    bytes: [Option<u32>; 256],
+    unknown: Option<u32>,
+    normalization: Normalization,
+}
+
+impl SentencePiece {
+    /// An encoder over `vocab`; `scores` by token id, `field` names them in messages.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] if there is not one score for each token, or a score is not finite.
+    pub(super) fn new(
+        vocab: &Vocab,
+        scores: &[f32],
+        normalization: Normalization,
+        field: &str,
+    ) -> Result<Self> {
+        if scores.len() != vocab.len() {
+            return Err(Error::Tokenizer(format!(
+                "{field} has {} entries for {} tokens: there must be one each",
+                scores.len(),
+                vocab.len()
+            )));
+        }
+        if let Some(bad) = scores.iter().position(|score| !score.is_finite()) {
+            return Err(Error::Tokenizer(format!(
+                "{field}[{bad}] is {}, expected a finite number",
+                scores[bad]
+            )));
+        }
+        let ranks = ranks(scores);
+        let mut pieces = HashMap::with_capacity(vocab.len());
+        let mut bytes = [None; 256];
+        for (id, token) in vocab.iter() {
+            match (token.kind, &*token.bytes) {
+                (Kind::Normal | Kind::UserDefined, _) => {
+                    let rank = ranks[id as usize];
+                    pieces.insert(token.text.clone(), Merge { rank, id });
+                }
+                (Kind::Byte, &[byte]) => bytes[usize::from(byte)] = Some(id),
+                _ => {}
+            }
+        }
+        let longest = pieces.keys().map(|piece| piece.len()).max().unwrap_or(0);
+        let unknown = vocab.iter().find(|(_, token)| token.kind == Kind::Unknown).map(|(id, _)| id);
+        Ok(Self { pieces, longest, bytes, unknown, normalization })
+    }
+
+    /// Appends the ids of `text`; `prefix` says whether it may get a space in front.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] if the vocabulary has no token for a character, its bytes or unknowns.
+    pub(super) fn encode(&self, text: &str, prefix: bool, ids: &mut Vec<u32>) -> Result<()> {
+        let text = self.normalize(text, prefix);
+        let parts = text.char_indices().map(|(i, c)| (i..i + c.len_utf8(), None));
+        let symbols = merge_all(parts, |left, right| {
+            let range = left.range.start..right.range.end;
+            if range.len() > self.longest {
+                return None;
+            }
+            self.pieces.get(&text.as_bytes()[range]).copied()
+        });
+        let mut after_unknown = false;
+        for symbol in symbols {
+            let piece = &text.as_bytes()[symbol.range];
+            if let Some(found) = self.pieces.get(piece) {
+                ids.push(found.id);
+                after_unknown = false;
+                continue;
+            }
+            let bytes = piece.iter().map(|&byte| self.bytes[usize::from(byte)]);
+            if let Some(fallback) = bytes.collect::<Option<Vec<u32>>>() {
+                ids.extend(fallback);
+                after_unknown = false;
+                continue;
+            }
+            let unknown = self.unknown.ok_or_else(|| no_token(piece))?;
+            // A run of unknown characters is one unknown token.
+            if !after_unknown {
+                ids.push(unknown);
+            }
+            after_unknown = true;
+        }
+        Ok(())
+    }
+
+    fn normalize(&self, text: &str, prefix: bool) -> String {
+        let mut text = Cow::Borrowed(text);
+        if self.normalization.remove_extra_whitespaces {
+            let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
+            text = Cow::Owned(words.join(" "));
+        }
+        let escaped = text.replace(' ', VISIBLE_SPACE);
+        if prefix && self.normalization.add_space_prefix && !escaped.is_empty() {
+            return format!("{VISIBLE_SPACE}{escaped}");
+        }
+        escaped
+    }
+}
+
+/// The ranks of `scores`: the highest score has rank 0, equal scores share a rank.
+fn ranks(scores: &[f32]) -> Vec<u32> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    let mut ranks = vec![0; scores.len()];
+    let mut rank = 0;
+    for pair in order.windows(2) {
+        // `!=`, not the total order: -0.0 and 0.0 are the same score.
+        rank += u32::from(scores[pair[0]] != scores[pair[1]]);
+        ranks[pair[1]] = rank;
+    }
+    ranks
+}
+
+fn no_token(piece: &[u8]) -> Error {
+    Error::Tokenizer(format!(
+        "{:?} cannot be encoded: the vocabulary lacks its bytes and an unknown token",
+        String::from_utf8_lossy(piece)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vocab::Spelling;
+    use super::*;
+
+    /// A vocabulary from (spelling, kind, score) rows.
+    fn encoder(rows: &[(&str, Kind, f32)], normalization: Normalization) -> SentencePiece {
+        let mut vocab = Vocab::with_capacity(rows.len(), "rows").unwrap();
+        for (text, kind, _) in rows {
+            vocab.push(text.as_bytes(), *kind, Spelling::SentencePiece, "rows").unwrap();
+        }
+        let scores: Vec<f32> = rows.iter().map(|row| row.2).collect();
+        SentencePiece::new(&vocab, &scores, normalization, "scores").unwrap()
+    }
+
+    const PLAIN: Normalization =
+        Normalization { add_space_prefix: false, remove_extra_whitespaces: false };
+
+    #[test]
+    fn scores_rank_merges_and_ties_go_left() {
+        let row = |text, score| (text, Kind::Normal, score);
+        let rows =
+            [row("a", -9.0), row("b", -9.0), row("ab", -2.0), row("ba", -2.0), row("aab", -1.0)];
+        let encoder = encoder(&rows, PLAIN);
+        let cases: [(&str, &[u32]); 4] =
+            [("aba", &[2, 0]), ("bab", &[3, 1]), ("aab", &[4]), ("abab", &[2, 2])];
+        for (text, expected) in cases {
+            let mut ids = Vec::new();
+            encoder.encode(text, true, &mut ids).unwrap();
+            assert_eq!(ids, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn characters_outside_the_vocabulary_fall_back() {
+        let rows = [("<unk>", Kind::Unknown, 0.0), ("a", Kind::Normal, 0.0)];
+        let with_bytes =
+            [rows[0], rows[1], ("<0xC3>", Kind::Byte, 0.0), ("<0xA9>", Kind::Byte, 0.0)];
+        type Case<'a> = (&'a [(&'a str, Kind, f32)], &'a str, &'a [u32]);
+        let cases: [Case<'_>; 3] = [
+            (&rows, "axya", &[1, 0, 1]),
+            (&with_bytes, "a\u{E9}", &[1, 2, 3]),
+            (&with_bytes, "\u{E9}\u{E8}x", &[2, 3, 0]),
+        ];
+        for (rows, text, expected) in cases {
+            let mut ids = Vec::new();
+            encoder(rows, PLAIN).encode(text, true, &mut ids).unwrap();
+            assert_eq!(ids, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn whitespace_is_prepared_as_the_file_says() {
+        let cases = [
+            (true, false, " a  b ", "\u{2581}\u{2581}a\u{2581}\u{2581}b\u{2581}"),
+            (true, true, " a  b ", "\u{2581}a\u{2581}b"),
+            (false, true, " a  b ", "a\u{2581}b"),
+            (true, true, "  ", ""),
+            (true, false, "", ""),
+        ];
+        for (add_space_prefix, remove_extra_whitespaces, text, expected) in cases {
+            let normalization = Normalization { add_space_prefix, remove_extra_whitespaces };
+            let rows = [("a", Kind::Normal, 0.0)];
+            assert_eq!(encoder(&rows, normalization).normalize(text, true), expected, "{text:?}");
+        }
+    }
+}
