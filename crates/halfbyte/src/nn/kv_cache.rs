@@ -1,0 +1,281 @@
+//! Keys and values of one sequence, in blocks of 64 positions.
+
+use std::sync::Arc;
+
+use half::f16;
+
+use crate::error::{Error, Result};
+use crate::kernels::{Buffer, LANES};
+
+/// How keys and values are kept in a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheType {
+    /// 16-bit floats.
+    #[default]
+    F16,
+    /// 32-bit floats.
+    F32,
+    /// 8-bit integers, one f32 scale per 32 elements of a head.
+    Q8,
+}
+
+/// Positions in a block. Blocks begin at multiples of it whoever fills them, so that attention
+/// sums the same keys in the same order for every batch split.
+pub(crate) const BLOCK: usize = 64;
+/// Elements of a head that share a scale in a [`CacheType::Q8`] cache.
+const SCALED: usize = 32;
+
+/// What a model's cache looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CacheShape {
+    pub(crate) n_layers: usize,
+    /// K: key/value heads.
+    pub(crate) n_kv_heads: usize,
+    /// D: elements of a head.
+    pub(crate) head_dim: usize,
+    pub(crate) cache_type: CacheType,
+}
+
+impl CacheShape {
+    /// D rounded up to whole lanes (and whole scales).
+    pub(crate) fn padded_dim(&self) -> usize {
+        match self.cache_type {
+            CacheType::Q8 => self.head_dim.next_multiple_of(SCALED),
+            CacheType::F16 | CacheType::F32 => self.head_dim.next_multiple_of(LANES),
+        }
+    }
+
+    /// Bytes of one head's keys (or values) in a block.
+    pub(crate) fn head_bytes(&self) -> usize {
+        let elements = BLOCK * self.padded_dim();
+        match self.cache_type {
+            CacheType::F16 => 2 * elements,
+            CacheType::F32 => 4 * elements,
+            CacheType::Q8 => elements + elements / SCALED * 4,
+        }
+    }
+
+    fn block_bytes(&self) -> usize {
+        2 * self.n_kv_heads * self.head_bytes()
+    }
+
+    /// Zeroes the positions from `len` on in a copy of a block: forgotten tokens stay forgotten.
+    fn forget(&self, block: &mut [u8], len: usize) {
+        let zeros = vec![0.0; self.head_dim];
+        let (keys, values) = block.split_at_mut(self.n_kv_heads * self.head_bytes());
+        for position in len.min(BLOCK)..BLOCK {
+            for part in keys.chunks_exact_mut(self.head_bytes()) {
+                store(self, part, &zeros, Place::Key(position));
+            }
+            for part in values.chunks_exact_mut(self.head_bytes()) {
+                store(self, part, &zeros, Place::Value(position));
+            }
+        }
+    }
+}
+
+/// Where one position's elements stand in its head's part of a block.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Sixteen keys are interleaved: [position / 16][d][position mod 16].
+    Key(usize),
+    /// [position][d].
+    Value(usize),
+}
+
+impl Place {
+    /// The index of element `d`, in a head of `dim` (padded) elements.
+    fn element(self, dim: usize, d: usize) -> usize {
+        match self {
+            Self::Key(p) => (p / LANES * dim + d) * LANES + p % LANES,
+            Self::Value(p) => p * dim + d,
+        }
+    }
+
+    /// The index of the scale of elements 32g..32g + 32.
+    fn scale(self, dim: usize, g: usize) -> usize {
+        self.element(dim / SCALED, g)
+    }
+}
+
+/// The keys and values of one sequence. A clone shares its blocks until either side writes.
+///
+/// A block holds 64 positions of one layer: for each head its keys, then for each head its values.
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    shape: CacheShape,
+    len: usize,
+    /// For each layer its blocks in order.
+    layers: Vec<Vec<Arc<Buffer>>>,
+}
+
+impl KvCache {
+    pub(crate) fn new(shape: CacheShape) -> Self {
+        Self { shape, len: 0, layers: vec![Vec::new(); shape.n_layers] }
+    }
+
+    pub(crate) fn shape(&self) -> &CacheShape {
+        &self.shape
+    }
+    /// How keys and values are kept.
+    pub fn cache_type(&self) -> CacheType {
+        self.shape.cache_type
+    }
+    /// Tokens in the cache.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    /// Whether the cache holds no token.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    /// Forgets all tokens from `len` on, and frees their blocks.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        for blocks in &mut self.layers {
+            blocks.truncate(self.len.div_ceil(BLOCK));
+        }
+    }
+    /// Bytes that the cache holds now, shared blocks included.
+    pub fn n_bytes(&self) -> usize {
+        self.layers.iter().map(Vec::len).sum::<usize>() * self.shape.block_bytes()
+    }
+
+    /// Makes room for `new` positions after the current ones, in memory that no clone shares.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`]; the cached tokens stay.
+    pub(crate) fn reserve(&mut self, new: usize) -> Result<()> {
+        let bytes = self.shape.block_bytes();
+        let kept = self.len;
+        // Blocks that a failed pass left behind may be shared with a clone by now.
+        self.truncate(kept);
+        for blocks in &mut self.layers {
+            // The block of the next position may be shared with a clone.
+            if let Some(last) = blocks.get_mut(self.len / BLOCK)
+                && Arc::get_mut(last).is_none()
+            {
+                let mut copy = Buffer::zeroed(bytes)?;
+                copy[..bytes].copy_from_slice(&last[..bytes]);
+                *last = Arc::new(copy);
+            }
+            while blocks.len() < (self.len + new).div_ceil(BLOCK) {
+                blocks.push(Arc::new(Buffer::zeroed(bytes)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts `new` positions as cached.
+    pub(crate) fn advance(&mut self, new: usize) {
+        self.len += new;
+    }
+
+    /// Writes the key and value of one head at `position`, rounded to the cache's type.
+    ///
+    /// # Panics
+    ///
+    /// If [`reserve`](Self::reserve) did not make room for `position`.
+    pub(crate) fn write(
+        &mut self,
+        (layer, head): (usize, usize),
+        position: usize,
+        key: &[f32],
+        value: &[f32],
+    ) {
+        let shape = self.shape;
+        let block = Arc::get_mut(&mut self.layers[layer][position / BLOCK])
+            .expect("reserve made the block ours alone");
+        let (keys, values) = block.split_at_mut(shape.n_kv_heads * shape.head_bytes());
+        let part = head * shape.head_bytes()..(head + 1) * shape.head_bytes();
+        let at = position % BLOCK;
+        store(&shape, &mut keys[part.clone()], key, Place::Key(at));
+        store(&shape, &mut values[part], value, Place::Value(at));
+    }
+
+    /// One head's keys and values in block `block` of `layer`.
+    pub(crate) fn head(&self, layer: usize, block: usize, head: usize) -> (&[u8], &[u8]) {
+        let bytes = self.shape.head_bytes();
+        let data = &self.layers[layer][block];
+        let values = self.shape.n_kv_heads * bytes;
+        (&data[head * bytes..][..bytes], &data[values + head * bytes..][..bytes])
+    }
+
+    /// The number of cached tokens (u64, little-endian), then their blocks, layer after layer.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let bytes = self.shape.block_bytes();
+        let mut out = (self.len as u64).to_le_bytes().to_vec();
+        out.reserve(self.n_bytes());
+        for blocks in &self.layers {
+            // A pass that failed may have left blocks behind the last token.
+            for (i, block) in blocks.iter().take(self.len.div_ceil(BLOCK)).enumerate() {
+                let at = out.len();
+                out.extend_from_slice(&block[..bytes]);
+                self.shape.forget(&mut out[at..], self.len - i * BLOCK);
+            }
+        }
+        out
+    }
+
+    /// Reads back what [`to_bytes`](Self::to_bytes) wrote for a cache of this shape.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the size differs, [`Error::OutOfMemory`].
+    pub(crate) fn from_bytes(shape: CacheShape, bytes: &[u8]) -> Result<Self> {
+        let wrong = || {
+            let reason = format!("{} bytes are not what this model's cache has", bytes.len());
+            Error::config("saved cache", reason)
+        };
+        let (len, bytes) = bytes.split_first_chunk().ok_or_else(wrong)?;
+        let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| wrong())?;
+        let mut cache = Self::new(shape);
+        let block_bytes = shape.block_bytes();
+        let n_blocks = len.div_ceil(BLOCK);
+        let expected =
+            n_blocks.checked_mul(shape.n_layers).and_then(|n| n.checked_mul(block_bytes));
+        if expected != Some(bytes.len()) {
+            return Err(wrong());
+        }
+        cache.reserve(len)?;
+        let mut chunks = bytes.chunks_exact(block_bytes);
+        for block in cache.layers.iter_mut().flatten() {
+            let block = Arc::get_mut(block).expect("the cache is new and has no clone");
+            block[..block_bytes].copy_from_slice(chunks.next().expect("the size was checked"));
+        }
+        cache.len = len;
+        Ok(cache)
+    }
+}
+
+/// Stores a head's elements at their place, rounded to the cache's type.
+fn store(shape: &CacheShape, part: &mut [u8], x: &[f32], place: Place) {
+    let dim = shape.padded_dim();
+    let mut put = |at: usize, bytes: &[u8]| part[at..at + bytes.len()].copy_from_slice(bytes);
+    match shape.cache_type {
+        CacheType::F16 => {
+            for (d, &x) in x.iter().enumerate() {
+                put(2 * place.element(dim, d), &f16::from_f32(x).to_le_bytes());
+            }
+        }
+        CacheType::F32 => {
+            for (d, &x) in x.iter().enumerate() {
+                put(4 * place.element(dim, d), &x.to_le_bytes());
+            }
+        }
+        CacheType::Q8 => {
+            for (g, x) in x.chunks(SCALED).enumerate() {
+                // As integers the bits of absolute values order like them, NaN above all.
+                let max = x.iter().map(|x| x.abs().to_bits()).fold(0, Ord::max);
+                let scale = f32::from_bits(max) / 127.0;
+                let inverse = if scale > 1e-30 && scale.is_finite() { 1.0 / scale } else { 0.0 };
+                put(BLOCK * dim + 4 * place.scale(dim, g), &scale.to_le_bytes());
+                for (i, &x) in x.iter().enumerate() {
+                    let q = (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8;
+                    put(place.element(dim, g * SCALED + i), &q.to_le_bytes());
+                }
+            }
+        }
+    }
+}

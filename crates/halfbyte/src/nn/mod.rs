@@ -1,0 +1,18 @@
+//! The pieces of a transformer block on plain f32 rows, written in the kernels' lanes.
+
+mod activation;
+mod attention;
+mod kv_cache;
+mod linear;
+mod norm;
+mod qlinear;
+mod rope;
+
+pub(crate) use activation::{Activation, activate};
+pub(crate) use attention::{AttentionShape, attention};
+pub(crate) use kv_cache::CacheShape;
+pub use kv_cache::{CacheType, KvCache};
+pub(crate) use linear::Linear;
+pub(crate) use norm::NormWeights;
+pub use qlinear::QLinear;
+pub(crate) use rope::Rope;
