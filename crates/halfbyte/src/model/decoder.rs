@@ -1,0 +1,350 @@
+//! The forward pass, once for all decoder-only architectures.
+
+use std::sync::Mutex;
+
+use super::architecture::{Mlp, Residual, Rotary};
+use super::config::ModelConfig;
+use super::weights::{Layer, Stack, Weights};
+use super::workspace::{Workspace, zeroed};
+use crate::cancel::Cancel;
+use crate::error::{Error, Result};
+use crate::io::Checkpoint;
+use crate::kernels::{Brake, Columns, Isa, Team};
+use crate::nn::{
+    Activation, AttentionShape, CacheShape, CacheType, KvCache, NormWeights, Rope, activate,
+    attention,
+};
+
+/// What a [`Step`] wants back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Nothing: only fill the cache.
+    Nothing,
+    /// Logits of the last new token.
+    LastLogits,
+    /// Logits of every new token.
+    AllLogits,
+    /// The last hidden states (after the final norm) of every new token.
+    Hidden,
+}
+
+/// Some new tokens of one sequence.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// The sequence so far; the new tokens are appended.
+    pub cache: &'a mut KvCache,
+    /// The new tokens, at least one.
+    pub tokens: &'a [u32],
+    /// What to compute for them.
+    pub want: Want,
+}
+
+/// Steps of many sequences, computed in one pass.
+#[derive(Debug, Default)]
+pub struct Batch<'a> {
+    /// The steps; each cache belongs to one step.
+    pub steps: Vec<Step<'a>>,
+    /// Stops the pass when pulled; the caches stay as they were.
+    pub cancel: Option<&'a Cancel>,
+}
+
+/// What the steps of a batch wanted, row after row in step order.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    /// Logits, (rows, V).
+    pub logits: Vec<f32>,
+    /// Hidden states, (rows, E).
+    pub hidden: Vec<f32>,
+}
+
+/// A model's weights, ready to compute.
+#[derive(Debug)]
+pub struct Decoder {
+    config: ModelConfig,
+    weights: Weights,
+    rope: Rope,
+    team: Team,
+    /// Workspaces of earlier passes, to be used again.
+    spare: Mutex<Vec<Workspace>>,
+}
+
+impl Decoder {
+    /// Packs the weights of `checkpoint`, calling `progress(done, total)` in bytes.
+    ///
+    /// `threads` defaults to the physical cores that this process may use.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::Config`], [`Error::OutOfMemory`].
+    pub fn load(
+        checkpoint: &Checkpoint,
+        threads: Option<usize>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self> {
+        Self::load_on(Isa::choose()?, checkpoint, threads, progress)
+    }
+
+    /// As [`load`](Self::load), computing with the instruction set `isa`.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_on(
+        isa: Isa,
+        checkpoint: &Checkpoint,
+        threads: Option<usize>,
+        mut progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self> {
+        let config = ModelConfig::from_checkpoint(checkpoint)?;
+        let team = Team::new(threads, isa)?;
+        let weights = Weights::load(checkpoint, &config, &team, &mut progress)?;
+        let rope = Rope::new(
+            config.n_rot,
+            config.rope_base,
+            config.rope_linear_factor,
+            config.rope_freq_factors.as_deref(),
+            config.architecture.rotary == Rotary::Interleaved,
+        );
+        Ok(Self { config, weights, rope, team, spare: Mutex::default() })
+    }
+
+    /// The model's numbers.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+    /// Bytes of the packed weights in memory.
+    pub fn packed_bytes(&self) -> usize {
+        self.weights.n_bytes()
+    }
+    /// Bytes of packed weights that a pass over one token reads: all but the embedding.
+    pub fn bytes_per_token(&self) -> usize {
+        self.weights.bytes_per_token()
+    }
+    /// The instruction set that computes.
+    pub fn isa(&self) -> Isa {
+        self.team.isa()
+    }
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.team.threads()
+    }
+
+    /// An empty cache for this model. Memory is taken as tokens come.
+    pub fn new_cache(&self, cache_type: CacheType) -> KvCache {
+        KvCache::new(self.cache_shape(cache_type))
+    }
+
+    /// Reads back what [`KvCache::to_bytes`] wrote for this model.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the bytes do not fit, [`Error::OutOfMemory`].
+    pub fn cache_from_bytes(&self, cache_type: CacheType, bytes: &[u8]) -> Result<KvCache> {
+        KvCache::from_bytes(self.cache_shape(cache_type), bytes)
+    }
+
+    fn cache_shape(&self, cache_type: CacheType) -> CacheShape {
+        let ModelConfig { n_layers, n_kv_heads, head_dim, .. } = self.config;
+        CacheShape { n_layers, n_kv_heads, head_dim, cache_type }
+    }
+
+    /// Computes one pass over all steps' new tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a token outside the vocabulary, an empty step or another model's
+    /// cache, [`Error::Cancelled`], [`Error::OutOfMemory`]; then every cache is as before.
+    pub fn forward(&self, batch: &mut Batch<'_>) -> Result<Outputs> {
+        for step in &mut batch.steps {
+            if step.tokens.is_empty() {
+                return Err(Error::config("tokens", "a step needs at least one"));
+            }
+            if *step.cache.shape() != self.cache_shape(step.cache.cache_type()) {
+                return Err(Error::config("cache", "belongs to a model of another shape"));
+            }
+            step.cache.reserve(step.tokens.len())?;
+        }
+        let mut space = self.lock_spare().pop().unwrap_or_default();
+        let result = self.team.enter(|| self.pass(batch, &mut space));
+        self.lock_spare().push(space);
+        let outputs = result?;
+        for step in &mut batch.steps {
+            step.cache.advance(step.tokens.len());
+        }
+        Ok(outputs)
+    }
+
+    fn lock_spare(&self) -> std::sync::MutexGuard<'_, Vec<Workspace>> {
+        // A panic elsewhere leaves the list whole: workspaces hold no state between passes.
+        self.spare.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn pass(&self, batch: &mut Batch<'_>, space: &mut Workspace) -> Result<Outputs> {
+        let brake = &Brake::new(batch.cancel);
+        space.prepare(&self.config, &self.rope, &batch.steps)?;
+        let rows = batch.steps.iter().flat_map(|step| step.tokens).copied().collect::<Vec<_>>();
+        self.weights.embedding.rows(&rows, &mut space.hidden)?;
+        for (i, layer) in self.weights.layers.iter().enumerate() {
+            self.block(layer, i, batch, space, brake)?;
+            brake.check()?;
+        }
+        let outputs = self.outputs(&batch.steps, space, brake)?;
+        brake.check()?;
+        Ok(outputs)
+    }
+
+    /// One transformer block on all rows.
+    fn block(
+        &self,
+        layer: &Layer,
+        i: usize,
+        batch: &mut Batch<'_>,
+        space: &mut Workspace,
+        brake: &Brake<'_>,
+    ) -> Result<()> {
+        let sequential = self.config.residual == Residual::Sequential;
+        let mut needs = layer.qkv.needs();
+        if layer.ffn_norm.is_none() {
+            // One norm serves both branches.
+            needs = (needs.0 | layer.up.needs().0, needs.1 | layer.up.needs().1);
+        }
+        self.norm(&layer.attn_norm, space, needs)?;
+        self.linear(&layer.qkv, space, brake, |s| (&mut s.qkv, layer.qkv.n));
+        if !sequential {
+            // The feed-forward's input is the residual before attention adds to it.
+            self.up(layer, space, brake)?;
+        }
+        self.attend(i, batch, space, brake);
+        let k = self.config.n_heads * self.config.head_dim;
+        space.x.fill(&self.team, &space.attended, k, layer.attn_output.needs())?;
+        self.add_to_residual(&layer.attn_output, space, brake);
+        if sequential {
+            self.up(layer, space, brake)?;
+        }
+        self.down(layer, space, brake)
+    }
+
+    /// Normalizes the residual stream into activations.
+    fn norm(
+        &self,
+        weights: &NormWeights,
+        space: &mut Workspace,
+        needs: (bool, bool),
+    ) -> Result<()> {
+        weights.apply(&self.team, &space.hidden, &mut space.normed);
+        space.x.fill(&self.team, &space.normed, self.config.hidden_size, needs)
+    }
+
+    /// The feed-forward's first layers, after their own norm if they have one.
+    fn up(&self, layer: &Layer, space: &mut Workspace, brake: &Brake<'_>) -> Result<()> {
+        if let Some(norm) = &layer.ffn_norm {
+            self.norm(norm, space, layer.up.needs())?;
+        }
+        self.linear(&layer.up, space, brake, |s| (&mut s.up, layer.up.n));
+        Ok(())
+    }
+
+    /// Applies all layers of `stack` to the current activations.
+    fn linear(
+        &self,
+        stack: &Stack,
+        space: &mut Workspace,
+        brake: &Brake<'_>,
+        out: impl FnOnce(&mut Workspace) -> (&mut Vec<f32>, usize),
+    ) {
+        let x = std::mem::take(&mut space.x);
+        let (out, stride) = out(space);
+        for (linear, first) in &stack.parts {
+            let columns = Columns { stride, first: *first };
+            linear.forward(&self.team, brake, &x, out, columns);
+        }
+        space.x = x;
+    }
+
+    /// Rotates queries and keys, caches keys and values, attends; leaves the heads in `attended`.
+    fn attend(&self, i: usize, batch: &mut Batch<'_>, space: &mut Workspace, brake: &Brake<'_>) {
+        let ModelConfig { n_heads, n_kv_heads, head_dim: dim, .. } = self.config;
+        let stride = (n_heads + 2 * n_kv_heads) * dim;
+        let shape = AttentionShape { n_heads, scale: 1.0 / (dim as f32).sqrt() };
+        let table_len = self.rope.table_len();
+        let mut row = 0;
+        for step in &mut batch.steps {
+            let (first, n) = (step.cache.len(), step.tokens.len());
+            let qkv = &mut space.qkv[row * stride..][..n * stride];
+            for (t, qkv) in qkv.chunks_exact_mut(stride).enumerate() {
+                let table = &space.rope[(row + t) * table_len..][..table_len];
+                let (qk, v) = qkv.split_at_mut((n_heads + n_kv_heads) * dim);
+                qk.chunks_exact_mut(dim).for_each(|head| self.rope.rotate(table, head));
+                let keys = qk[n_heads * dim..].chunks_exact(dim);
+                for (head, (key, value)) in keys.zip(v.chunks_exact(dim)).enumerate() {
+                    step.cache.write((i, head), first + t, key, value);
+                }
+            }
+            let out = &mut space.attended[row * n_heads * dim..][..n * n_heads * dim];
+            attention(&self.team, brake, shape, (step.cache, i), (qkv, stride), first, out);
+            row += n;
+        }
+    }
+
+    /// Applies the nonlinearity to `up` and adds the down projection to the residual stream.
+    fn down(&self, layer: &Layer, space: &mut Workspace, brake: &Brake<'_>) -> Result<()> {
+        let (width, stride) = (self.config.feed_forward, layer.up.n);
+        let kind = match self.config.architecture.mlp {
+            Mlp::GatedSilu => Activation::GatedSilu,
+            Mlp::GeluTanh => Activation::GeluTanh,
+            Mlp::GeluErf => Activation::GeluErf,
+        };
+        activate(&self.team, kind, &mut space.up, stride, width);
+        if stride != width {
+            // Gated rows are twice as wide as what goes on.
+            for row in 1..space.up.len() / stride {
+                space.up.copy_within(row * stride..row * stride + width, row * width);
+            }
+        }
+        let rows = space.up.len() / stride;
+        space.x.fill(&self.team, &space.up[..rows * width], width, layer.down.needs())?;
+        self.add_to_residual(&layer.down, space, brake);
+        Ok(())
+    }
+
+    fn add_to_residual(&self, stack: &Stack, space: &mut Workspace, brake: &Brake<'_>) {
+        self.linear(stack, space, brake, |s| (&mut s.normed, stack.n));
+        for (x, y) in space.hidden.iter_mut().zip(&space.normed) {
+            *x += y;
+        }
+    }
+
+    /// The final norm, and the head for the rows that want logits.
+    fn outputs(
+        &self,
+        steps: &[Step<'_>],
+        space: &mut Workspace,
+        brake: &Brake<'_>,
+    ) -> Result<Outputs> {
+        let width = self.config.hidden_size;
+        let weights = &self.weights;
+        weights.output_norm.apply(&self.team, &space.hidden, &mut space.normed);
+        let (mut hidden, mut wanted) = (Vec::new(), Vec::new());
+        let mut row = 0;
+        for step in steps {
+            let end = row + step.tokens.len();
+            let take = |first: usize| space.normed[first * width..end * width].iter().copied();
+            match step.want {
+                Want::Nothing => {}
+                Want::LastLogits => wanted.extend(take(end - 1)),
+                Want::AllLogits => wanted.extend(take(row)),
+                Want::Hidden => hidden.extend(take(row)),
+            }
+            row = end;
+        }
+        let mut logits = zeroed(wanted.len() / width * weights.output.n)?;
+        if !wanted.is_empty() {
+            space.x.fill(&self.team, &wanted, width, weights.output.needs())?;
+            for (linear, first) in &weights.output.parts {
+                let columns = Columns { stride: weights.output.n, first: *first };
+                linear.forward(&self.team, brake, &space.x, &mut logits, columns);
+            }
+        }
+        Ok(Outputs { logits, hidden })
+    }
+}

@@ -1,0 +1,275 @@
+//! A checkpoint → a GGUF file in another encoding, tensor by tensor.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::cancel::Cancel;
+use crate::error::{Error, Result};
+use crate::io::{Checkpoint, GgufWriter, Metadata, TensorInfo, TensorView, Value};
+use crate::quant::Encoding;
+use crate::tokenizer::gguf_metadata;
+
+/// What a model's matrices are encoded as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuantizeType(&'static Row);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    name: &'static str,
+    /// `general.file_type`, as llama.cpp numbers them.
+    file_type: u32,
+    /// Most matrices.
+    base: Encoding,
+    /// The output head.
+    output: Encoding,
+    /// The tensors that suffer most: values and down projections of some layers.
+    more: Encoding,
+}
+
+/// One row for each name that `halfbyte quantize --type` takes.
+static TYPES: &[Row] = &[
+    plain("f32", 0, Encoding::F32),
+    plain("f16", 1, Encoding::F16),
+    plain("bf16", 32, Encoding::BF16),
+    with_output("q4_0", 2, Encoding::Q4_0),
+    with_output("q4_1", 3, Encoding::Q4_1),
+    with_output("q5_0", 8, Encoding::Q5_0),
+    with_output("q5_1", 9, Encoding::Q5_1),
+    plain("q8_0", 7, Encoding::Q8_0),
+    with_output("q4_k", 14, Encoding::Q4_K),
+    Row { more: Encoding::Q6_K, ..with_output("q4_k_m", 15, Encoding::Q4_K) },
+    plain("q6_k", 18, Encoding::Q6_K),
+    with_output("iq4_nl", 25, Encoding::IQ4_NL),
+];
+
+const fn plain(name: &'static str, file_type: u32, base: Encoding) -> Row {
+    Row { name, file_type, base, output: base, more: base }
+}
+
+/// As published files have it: the output head in Q6_K.
+const fn with_output(name: &'static str, file_type: u32, base: Encoding) -> Row {
+    Row { output: Encoding::Q6_K, ..plain(name, file_type, base) }
+}
+
+/// What [`quantize`] did.
+#[derive(Clone, Debug)]
+pub struct QuantizeReport {
+    /// Bytes of the source's tensors.
+    pub source_bytes: u64,
+    /// Bytes of the written tensors.
+    pub bytes: u64,
+    /// Weights of all tensors.
+    pub weights: u64,
+    /// Tensors written.
+    pub tensors: usize,
+    /// One line for each tensor whose width did not fit its encoding's blocks.
+    pub fallbacks: Vec<String>,
+}
+
+impl QuantizeType {
+    /// The type of that name, in any case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        TYPES.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(Self)
+    }
+
+    /// The name that [`from_name`](Self::from_name) takes.
+    pub fn name(self) -> &'static str {
+        self.0.name
+    }
+
+    /// All names, for messages.
+    pub fn names() -> String {
+        TYPES.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The encoding of the matrix `name` with rows of `row_len`, in a model of `n_layers`.
+    ///
+    /// `tied`: the embedding is the output head, too. Rows that are no whole blocks fall back to
+    /// an encoding of smaller blocks.
+    pub fn encoding_of(self, name: &str, row_len: usize, n_layers: usize, tied: bool) -> Encoding {
+        fitting(self.encoding(name, n_layers, tied), row_len)
+    }
+
+    /// The encoding of the matrix `name`, before fallbacks.
+    ///
+    /// Source: llama.cpp's mixture for `Q4_K_M` (`llama_tensor_get_type`). Its Q5_K for GPT-NeoX's
+    /// fused `attn_qkv` is Q6_K here, the nearest larger encoding that this crate writes.
+    fn encoding(self, name: &str, n_layers: usize, tied: bool) -> Encoding {
+        let Row { base, output, more, .. } = *self.0;
+        if name == "output.weight" || (tied && name == "token_embd.weight") {
+            return output;
+        }
+        let mut parts = name.split('.');
+        let (Some("blk"), Some(layer), Some(stem)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return base;
+        };
+        let more_bits = layer.parse().is_ok_and(|i| needs_more_bits(i, n_layers));
+        match stem {
+            "attn_v" | "ffn_down" if more_bits => more,
+            "attn_qkv" => more,
+            _ => base,
+        }
+    }
+}
+
+/// The first and last eighth of the layers, and every third between.
+///
+/// Source: llama.cpp `use_more_bits`.
+fn needs_more_bits(i: usize, n_layers: usize) -> bool {
+    let eighth = n_layers / 8;
+    i < eighth || i >= 7 * n_layers / 8 || (i - eighth) % 3 == 2
+}
+
+/// Writes `source` as a GGUF file with its matrices in `kind`, calling `progress(done, total)` in
+/// source bytes. Vectors stay f32. The file appears at `destination` only when it is complete.
+///
+/// # Errors
+///
+/// [`Error::Io`], [`Error::Cancelled`], [`Error::Tokenizer`] if the tokenizer is broken, and
+/// [`Error::Config`] if the destination is the source.
+pub fn quantize(
+    source: &Checkpoint,
+    destination: &Path,
+    kind: QuantizeType,
+    cancel: &Cancel,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<QuantizeReport> {
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same(source.path(), destination) {
+        return Err(Error::config("destination", "is the source file: choose another path"));
+    }
+    let mut report =
+        QuantizeReport { source_bytes: 0, bytes: 0, weights: 0, tensors: 0, fallbacks: Vec::new() };
+    let names: Vec<&str> = source.tensor_names().collect();
+    let infos = names
+        .iter()
+        .map(|name| plan(source, name, kind, &mut report))
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = metadata(source, kind)?;
+    let mut writer = GgufWriter::create(destination, &metadata, infos.clone())?;
+    let mut done = 0;
+    for info in &infos {
+        let tensor = source.require(&info.name)?;
+        write_tensor(&mut writer, &tensor, info.encoding, &mut |bytes| {
+            done += bytes;
+            progress(done, report.source_bytes);
+            cancel.check()
+        })?;
+        source.release(&info.name);
+    }
+    writer.finish()?;
+    Ok(report)
+}
+
+/// Chooses a tensor's encoding and counts it.
+fn plan(
+    source: &Checkpoint,
+    name: &str,
+    kind: QuantizeType,
+    report: &mut QuantizeReport,
+) -> Result<TensorInfo> {
+    let tensor = source.require(name)?;
+    let arch = source.metadata().str("general.architecture")?.unwrap_or_default();
+    let n_layers = source.metadata().u64(&format!("{arch}.block_count"))?.unwrap_or(0);
+    // Only a share of it counts; no model has as many.
+    let n_layers = usize::try_from(n_layers.min(1 << 20)).unwrap_or(0);
+    let tied = source.tensor("output.weight").is_none();
+    let wanted =
+        if tensor.dims().len() < 2 { Encoding::F32 } else { kind.encoding(name, n_layers, tied) };
+    let encoding = fitting(wanted, tensor.row_len());
+    if encoding != wanted {
+        report.fallbacks.push(format!(
+            "{name}: width {} is no multiple of {}, {} → {}",
+            tensor.row_len(),
+            wanted.block_len(),
+            wanted.name(),
+            encoding.name()
+        ));
+    }
+    let too_large = || Error::OutOfMemory { bytes: usize::MAX };
+    let row_bytes = encoding.row_bytes(tensor.row_len()).ok_or_else(too_large)?;
+    report.source_bytes += tensor.n_bytes() as u64;
+    report.bytes += (row_bytes as u64).saturating_mul(tensor.n_rows() as u64);
+    report.weights += (tensor.row_len() as u64).saturating_mul(tensor.n_rows() as u64);
+    report.tensors += 1;
+    Ok(TensorInfo { name: name.to_owned(), dims: tensor.dims().to_vec(), encoding })
+}
+
+/// `wanted`, or the nearest larger encoding whose blocks divide `width`.
+fn fitting(wanted: Encoding, width: usize) -> Encoding {
+    let mut encoding = wanted;
+    while !width.is_multiple_of(encoding.block_len()) {
+        encoding = match encoding {
+            Encoding::Q4_K => Encoding::Q5_0,
+            Encoding::Q6_K => Encoding::Q8_0,
+            _ => Encoding::F16,
+        };
+    }
+    encoding
+}
+
+fn metadata(source: &Checkpoint, kind: QuantizeType) -> Result<Metadata> {
+    let mut metadata = Metadata::default();
+    for (key, value) in source.metadata().iter() {
+        let dropped = ["tokenizer.", "split."].iter().any(|prefix| key.starts_with(prefix));
+        if !dropped || key.starts_with("tokenizer.chat_template") {
+            metadata.set(key, value.clone());
+        }
+    }
+    metadata.set("general.file_type", Value::U32(kind.0.file_type));
+    metadata.set("general.quantization_version", Value::U32(2));
+    for (key, value) in gguf_metadata(source.tokenizer(), source.metadata())? {
+        metadata.set(key, value);
+    }
+    Ok(metadata)
+}
+
+/// Weights that are encoded before they are written, or one row: bounds the memory.
+const WEIGHTS_AT_ONCE: usize = 1 << 22;
+
+fn write_tensor(
+    writer: &mut GgufWriter,
+    tensor: &TensorView<'_>,
+    encoding: Encoding,
+    done: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    let (n, k) = (tensor.n_rows(), tensor.row_len());
+    let too_large = || Error::OutOfMemory { bytes: usize::MAX };
+    let row_bytes = encoding.row_bytes(k).ok_or_else(too_large)?;
+    let source_row = (tensor.n_bytes() / n.max(1)) as u64;
+    let rows_at_once = (WEIGHTS_AT_ONCE / k.max(1)).clamp(1, n.max(1));
+    let mut bytes = zeroed(row_bytes.saturating_mul(rows_at_once))?;
+    for first in (0..n).step_by(rows_at_once) {
+        let rows = rows_at_once.min(n - first);
+        let bytes = &mut bytes[..rows * row_bytes];
+        bytes.par_chunks_exact_mut(row_bytes).enumerate().try_for_each_init(
+            Vec::new,
+            |values: &mut Vec<f32>, (i, out)| {
+                let row = tensor.row(first + i);
+                if tensor.encoding() == encoding {
+                    out.copy_from_slice(row);
+                    return Ok(());
+                }
+                if values.is_empty() {
+                    *values = zeroed(k)?;
+                }
+                tensor.encoding().decode(row, values);
+                encoding.encode(values, out)
+            },
+        )?;
+        writer.write(bytes)?;
+        done(source_row * rows as u64)?;
+    }
+    Ok(())
+}
+
+/// `len` zeros, with the allocation checked.
+fn zeroed<T: Clone + Default>(len: usize) -> Result<Vec<T>> {
+    let mut buffer = Vec::new();
+    let bytes = len.saturating_mul(size_of::<T>());
+    buffer.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes })?;
+    buffer.resize(len, T::default());
+    Ok(buffer)
+}
