@@ -1,0 +1,43 @@
+//! Embeddings: one vector for a text.
+
+use super::generation::PROMPT_CHUNK;
+use crate::error::{Error, Result};
+use crate::model::{Batch, Model, Step, Want};
+use crate::tokenizer::Specials;
+
+impl Model {
+    /// The mean of the last hidden states of `text`'s tokens, (E), BOS included if the file adds it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`]; [`Error::ContextFull`]; [`Error::Config`] for a text without tokens.
+    pub fn embed(&self, text: &str) -> Result<Vec<f32>> {
+        self.embed_tokens(&self.tokenizer()?.encode_prompt(text, Specials::AsText)?)
+    }
+
+    /// The mean of the last hidden states (after the final norm) of `tokens`, (E).
+    ///
+    /// # Errors
+    ///
+    /// As [`embed`](Self::embed); [`Error::Config`] for a token outside the vocabulary.
+    pub fn embed_tokens(&self, tokens: &[u32]) -> Result<Vec<f32>> {
+        if tokens.is_empty() {
+            return Err(Error::config("text", "holds no token to embed"));
+        }
+        self.check_tokens(tokens)?;
+        self.check_fits(tokens.len())?;
+        let hidden_size = self.config().hidden_size;
+        let mut sums = vec![0f64; hidden_size];
+        let mut cache = self.new_cache();
+        for tokens in tokens.chunks(PROMPT_CHUNK) {
+            let step = Step { cache: &mut cache, tokens, want: Want::Hidden };
+            let outputs = self.decoder().forward(&mut Batch { steps: vec![step], cancel: None })?;
+            for row in outputs.hidden.chunks_exact(hidden_size) {
+                for (sum, &value) in sums.iter_mut().zip(row) {
+                    *sum += f64::from(value);
+                }
+            }
+        }
+        Ok(sums.iter().map(|sum| (sum / tokens.len() as f64) as f32).collect())
+    }
+}

@@ -1,0 +1,304 @@
+//! A running generation: an iterator over pieces of text.
+
+use std::time::{Duration, Instant};
+
+use super::sampler::{Sampler, logprobs};
+use super::stop::StopScanner;
+use super::{Completion, ContextPolicy, FinishReason, GenerationConfig, Hooks};
+use super::{Piece, Session, Timings, Usage};
+use crate::error::{Error, Result};
+use crate::model::{Batch, KvCache, Model, Step, Want};
+use crate::tokenizer::TextDecoder;
+
+/// Prompt tokens in one pass: enough for full matrix tiles, few enough to cancel between.
+pub(super) const PROMPT_CHUNK: usize = 256;
+
+/// Tokens before the new ones that the text decoder is shown, so that it knows whether a space or
+/// half a character came before.
+const DECODER_CONTEXT: usize = 8;
+
+type StopTokens = Vec<(u32, String)>;
+
+/// A running generation: an iterator over [`Piece`]s.
+///
+/// Nothing is computed before the first `next`. Dropping it early leaves the session usable, with
+/// the tokens so far. An error ends the iteration; cancelling ends it without one.
+#[derive(Debug)]
+pub struct Generation<'a> {
+    model: &'a Model,
+    cache: &'a mut KvCache,
+    tokens: &'a mut Vec<u32>,
+    hooks: &'a Hooks,
+    policy: ContextPolicy,
+    max_new_tokens: usize,
+    n_logprobs: Option<usize>,
+    ignore_eos: bool,
+    sampler: Sampler,
+    decoder: Option<TextDecoder<'a>>,
+    scanner: StopScanner,
+    /// Special tokens that were given as stop strings.
+    stop_tokens: StopTokens,
+    text: String,
+    /// A chat's message that grows with the text.
+    transcript: Option<&'a mut String>,
+    usage: Usage,
+    timings: Timings,
+    finish: Option<FinishReason>,
+    failed: bool,
+}
+
+impl<'a> Generation<'a> {
+    /// Starts on `session.tokens`, which are checked and at least one. `reused` of them are cached.
+    pub(super) fn new(
+        session: &'a mut Session,
+        config: &GenerationConfig,
+        reused: usize,
+    ) -> Result<Self> {
+        let Session { model, cache, tokens, hooks, .. } = session;
+        let (model, tokenizer) = (&*model, model.tokenizer());
+        let mut decoder = tokenizer.as_ref().ok().map(|tokenizer| tokenizer.decoder());
+        if let Some(decoder) = &mut decoder {
+            for &token in &tokens[tokens.len().saturating_sub(DECODER_CONTEXT)..] {
+                decoder.push(token);
+            }
+        }
+        let (stop_tokens, stop_texts) = split_stops(model, &config.stop)?;
+        let ends = match &tokenizer {
+            Ok(tokenizer) if config.ignore_eos => {
+                (0..model.config().vocab_size as u32).filter(|&id| tokenizer.is_end(id)).collect()
+            }
+            _ => Vec::new(),
+        };
+        Ok(Self {
+            usage: Usage { prompt_tokens: tokens.len(), reused_tokens: reused, new_tokens: 0 },
+            sampler: Sampler::new(config, hooks, ends),
+            policy: config.context_policy.unwrap_or(ContextPolicy::Error),
+            max_new_tokens: config.max_new_tokens,
+            n_logprobs: config.logprobs,
+            ignore_eos: config.ignore_eos,
+            scanner: StopScanner::new(stop_texts),
+            finish: (config.max_new_tokens == 0).then_some(FinishReason::Length),
+            model,
+            cache,
+            tokens,
+            hooks,
+            decoder,
+            stop_tokens,
+            text: String::new(),
+            transcript: None,
+            timings: Timings::default(),
+            failed: false,
+        })
+    }
+
+    /// Lets the text grow in `message`, too.
+    pub(super) fn transcribe_to(mut self, message: &'a mut String) -> Self {
+        self.transcript = Some(message);
+        self
+    }
+
+    /// The text so far.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Why it ended; `None` while it runs, and after an error.
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
+        self.finish.as_ref()
+    }
+
+    /// Tokens so far.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Time so far.
+    pub fn timings(&self) -> Timings {
+        self.timings
+    }
+
+    /// The seed in use, whether given or fresh.
+    pub fn seed(&self) -> u64 {
+        self.sampler.seed()
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    ///
+    /// The first error of the iteration. Cancelling is none: the text so far is returned.
+    pub fn complete(mut self) -> Result<Completion> {
+        let mut pieces = Vec::new();
+        for piece in &mut self {
+            pieces.push(piece?);
+        }
+        Ok(self.into_completion(pieces))
+    }
+
+    pub(super) fn into_completion(self, pieces: Vec<Piece>) -> Completion {
+        Completion {
+            seed: self.sampler.seed(),
+            text: self.text,
+            pieces,
+            finish_reason: self.finish.unwrap_or(FinishReason::Cancelled),
+            usage: self.usage,
+            timings: self.timings,
+        }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.finish.is_none() && !self.failed
+    }
+
+    /// Ends with `reason`; what was held back is dropped.
+    pub(super) fn stop(&mut self, reason: FinishReason) {
+        self.finish = Some(reason);
+    }
+
+    /// Forgets the keys and values, when nobody will go on from here.
+    pub(super) fn release(&mut self) {
+        self.cache.truncate(0);
+    }
+
+    /// The next tokens to compute, `budget` at most. Their end wants logits.
+    pub(super) fn step(&mut self, budget: usize) -> Step<'_> {
+        // The last token is computed again when everything is cached: its logits are not.
+        self.cache.truncate(self.tokens.len() - 1);
+        let start = self.cache.len();
+        let end = self.tokens.len().min(start + budget.clamp(1, PROMPT_CHUNK));
+        let want = if end == self.tokens.len() { Want::LastLogits } else { Want::Nothing };
+        Step { cache: self.cache, tokens: &self.tokens[start..end], want }
+    }
+
+    /// Whether the whole text is cached, so that the last step's logits are the next token's.
+    pub(super) fn has_logits(&self) -> bool {
+        self.cache.len() == self.tokens.len()
+    }
+
+    /// Books the time of a pass and its draw, and tells the progress hook how far the prompt is.
+    pub(super) fn book(&mut self, time: Duration) {
+        if self.usage.new_tokens > 1 {
+            self.timings.decode += time;
+            return;
+        }
+        self.timings.prompt += time;
+        let total = self.usage.prompt_tokens;
+        self.hooks.report(self.cache.len().min(total), total);
+    }
+
+    /// Draws the next token from its logits (V).
+    pub(super) fn advance(&mut self, logits: &[f32]) -> Piece {
+        let token = self.sampler.sample(self.tokens, logits);
+        self.usage.new_tokens += 1;
+        let (logprob, top_logprobs) = match self.n_logprobs {
+            Some(n) => {
+                let (own, top) = logprobs(logits, token, n);
+                (Some(own), top)
+            }
+            None => (None, Vec::new()),
+        };
+        let text = self.accept(token);
+        self.text.push_str(&text);
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push_str(&text);
+        }
+        Piece { text, token, logprob, top_logprobs }
+    }
+
+    /// Appends `token` and returns the text that is now certain; sets the finish reason.
+    fn accept(&mut self, token: u32) -> String {
+        if let Some((_, stop)) = self.stop_tokens.iter().find(|(id, _)| *id == token) {
+            return self.end(FinishReason::StopString(stop.clone()), String::new());
+        }
+        if !self.ignore_eos && self.model.tokenizer().is_ok_and(|t| t.is_end(token)) {
+            return self.end(FinishReason::Stop, String::new());
+        }
+        self.tokens.push(token);
+        let new_text = self.decoder.as_mut().map_or_else(String::new, |d| d.push(token));
+        let scanned = self.scanner.push(&new_text);
+        if let Some(stop) = scanned.stop {
+            self.finish = Some(FinishReason::StopString(stop));
+            return scanned.text;
+        }
+        if self.usage.new_tokens == self.max_new_tokens {
+            return self.end(FinishReason::Length, scanned.text);
+        }
+        if self.tokens.len() >= self.model.context_length() {
+            if self.policy != ContextPolicy::Shift {
+                return self.end(FinishReason::Length, scanned.text);
+            }
+            let kept = shift(self.model, self.tokens);
+            self.cache.truncate(kept);
+        }
+        scanned.text
+    }
+
+    /// Ends with `reason`; `text` is followed by what was held back.
+    fn end(&mut self, reason: FinishReason, mut text: String) -> String {
+        let rest = self.decoder.as_mut().map_or_else(String::new, TextDecoder::finish);
+        let scanned = self.scanner.push(&rest);
+        text.push_str(&scanned.text);
+        text.push_str(&self.scanner.flush());
+        self.finish = Some(scanned.stop.map_or(reason, FinishReason::StopString));
+        text
+    }
+
+    /// Computes until a token is drawn.
+    fn draw(&mut self) -> Result<Piece> {
+        loop {
+            let start = Instant::now();
+            let model = self.model;
+            let cancel = self.hooks.cancel.as_ref();
+            let mut batch = Batch { steps: vec![self.step(PROMPT_CHUNK)], cancel };
+            let outputs = model.decoder().forward(&mut batch)?;
+            let piece = self.has_logits().then(|| self.advance(&outputs.logits));
+            self.book(start.elapsed());
+            if let Some(piece) = piece {
+                return Ok(piece);
+            }
+        }
+    }
+}
+
+impl Iterator for Generation<'_> {
+    type Item = Result<Piece>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if !self.is_running() {
+            return None;
+        }
+        match self.hooks.check().and_then(|()| self.draw()) {
+            Ok(piece) => Some(Ok(piece)),
+            Err(Error::Cancelled) => {
+                self.stop(FinishReason::Cancelled);
+                None
+            }
+            Err(error) => {
+                self.failed = true;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// Parts stop strings into special tokens, which show no text, and texts.
+fn split_stops(model: &Model, stops: &[String]) -> Result<(StopTokens, Vec<String>)> {
+    let (mut tokens, mut texts) = (Vec::new(), Vec::new());
+    for stop in stops {
+        let tokenizer = model.tokenizer()?;
+        match tokenizer.token_id(stop).filter(|&id| tokenizer.is_special(id)) {
+            Some(id) => tokens.push((id, stop.clone())),
+            None => texts.push(stop.clone()),
+        }
+    }
+    Ok((tokens, texts))
+}
+
+/// Drops the oldest half of `tokens`, but not BOS; returns how many at the front stay in place.
+pub(super) fn shift(model: &Model, tokens: &mut Vec<u32>) -> usize {
+    let bos = model.tokenizer().ok().and_then(|tokenizer| tokenizer.bos());
+    let kept = usize::from(bos.is_some() && tokens.first() == bos.as_ref());
+    let n_dropped = ((tokens.len() - kept) / 2).max(1);
+    tokens.drain(kept..(kept + n_dropped).min(tokens.len()));
+    kept
+}

@@ -1,0 +1,241 @@
+//! Scoring: logits, log-likelihoods and perplexity of given text.
+
+use candle_core::{Device, Tensor};
+
+use super::Hooks;
+use super::generation::PROMPT_CHUNK;
+use super::sampler::{argmax, log_sum_exp};
+use crate::error::{Error, Result};
+use crate::model::{Batch, Model, Step, Want};
+use crate::tokenizer::Specials;
+
+/// Rows of logits in one pass: 64 rows of GPT-J's vocabulary are 13 MB.
+const LOGITS_CHUNK: usize = 64;
+
+/// How probable a model finds a continuation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogLikelihood {
+    /// Sum of the natural-log probabilities of the continuation's tokens.
+    pub sum: f64,
+    /// Whether each of them was the most probable one.
+    pub is_greedy: bool,
+    /// Tokens of the continuation.
+    pub n_tokens: usize,
+}
+
+/// How well a model predicts a text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Perplexity {
+    /// exp of the mean negative log-probability per scored token.
+    pub value: f64,
+    /// Mean negative natural-log probability of a scored token.
+    pub mean_nll: f64,
+    /// Standard error of `mean_nll`.
+    pub std_error: f64,
+    /// Tokens that were scored.
+    pub n_scored: usize,
+}
+
+impl Model {
+    /// How probable `continuation` is after `context`.
+    ///
+    /// Spaces at the end of the context count as the beginning of the continuation, and the two are
+    /// tokenized together. An empty context is BOS, or the end token in its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`]; [`Error::ContextFull`]; [`Error::Config`] for an empty continuation.
+    ///
+    /// Source: `loglikelihood` of EleutherAI's lm-evaluation-harness.
+    pub fn log_likelihood(&self, context: &str, continuation: &str) -> Result<LogLikelihood> {
+        let tokenizer = self.tokenizer()?;
+        if context.is_empty() {
+            let start = tokenizer.bos().or_else(|| tokenizer.eos()).ok_or_else(|| {
+                Error::config("context", "is empty and the model has no token to start from")
+            })?;
+            let tokens = tokenizer.encode(continuation, Specials::AsText)?;
+            return self.log_likelihood_tokens(&[start], &tokens);
+        }
+        let whole = format!("{context}{continuation}");
+        let context = context.trim_end();
+        let context = tokenizer.encode_prompt(context, Specials::AsText)?;
+        let whole = tokenizer.encode_prompt(&whole, Specials::AsText)?;
+        self.log_likelihood_tokens(&context, whole.get(context.len()..).unwrap_or_default())
+    }
+
+    /// How probable the tokens `continuation` are after the tokens `context`.
+    ///
+    /// # Errors
+    ///
+    /// As [`log_likelihood`](Self::log_likelihood); [`Error::Config`] for an empty context.
+    pub fn log_likelihood_tokens(
+        &self,
+        context: &[u32],
+        continuation: &[u32],
+    ) -> Result<LogLikelihood> {
+        let Some(from) = context.len().checked_sub(1) else {
+            return Err(Error::config("context", "holds no token to predict from"));
+        };
+        if continuation.is_empty() {
+            return Err(Error::config("continuation", "holds no token to score"));
+        }
+        let tokens = [context, continuation].concat();
+        let mut score = LogLikelihood { sum: 0.0, is_greedy: true, n_tokens: continuation.len() };
+        self.check_tokens(&tokens)?;
+        // The last token is only predicted, never read.
+        self.each_logits(
+            &tokens[..tokens.len() - 1],
+            from,
+            &Hooks::default(),
+            &mut |i, logits| {
+                let target = tokens[i + 1];
+                score.sum += f64::from(logits[target as usize]) - log_sum_exp(logits);
+                score.is_greedy &= argmax(logits) == target;
+            },
+        )?;
+        Ok(score)
+    }
+
+    /// The logits after each of `tokens`, (T, V) row after row, in one fresh pass.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ContextFull`]; [`Error::Config`] for no tokens or one outside the vocabulary;
+    /// [`Error::OutOfMemory`].
+    pub fn logits(&self, tokens: &[u32]) -> Result<Vec<f32>> {
+        if tokens.is_empty() {
+            return Err(Error::config("tokens", "there are none"));
+        }
+        let n = tokens.len().saturating_mul(self.config().vocab_size);
+        let mut rows = Vec::new();
+        rows.try_reserve_exact(n)
+            .map_err(|_| Error::OutOfMemory { bytes: n.saturating_mul(size_of::<f32>()) })?;
+        self.each_logits(tokens, 0, &Hooks::default(), &mut |_, logits| {
+            rows.extend_from_slice(logits);
+        })?;
+        Ok(rows)
+    }
+
+    /// The logits after each of `tokens` as a candle tensor (T, V).
+    ///
+    /// # Errors
+    ///
+    /// As [`logits`](Self::logits).
+    pub fn logits_tensor(&self, tokens: &[u32]) -> Result<Tensor> {
+        let shape = (tokens.len(), self.config().vocab_size);
+        Ok(Tensor::from_vec(self.logits(tokens)?, shape, &Device::Cpu)?)
+    }
+
+    /// The perplexity of `tokens`, read in windows of `window` tokens that move by `stride`.
+    ///
+    /// Each token is scored once, in the first window that holds it, after all that stands before
+    /// it in that window; the first token of the text, and with `stride` = `window` of every window,
+    /// is not scored. If the text begins with BOS, BOS replaces the first token of every later
+    /// window: the model never saw a text without.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if window or stride do not fit the model or the text;
+    /// [`Error::Cancelled`].
+    ///
+    /// Source: "Perplexity of fixed-length models", Hugging Face transformers documentation.
+    pub fn perplexity(
+        &self,
+        tokens: &[u32],
+        window: usize,
+        stride: usize,
+        hooks: &Hooks,
+    ) -> Result<Perplexity> {
+        self.check_tokens(tokens)?;
+        if !(2..=self.context_length()).contains(&window) {
+            let reason = format!("{window} is not between 2 and {}", self.context_length());
+            return Err(Error::config("window", reason));
+        }
+        if !(1..=window).contains(&stride) {
+            return Err(Error::config("stride", format!("{stride} is not between 1 and {window}")));
+        }
+        if tokens.len() < 2 {
+            return Err(Error::config("text", "holds less than two tokens"));
+        }
+        let bos = self.tokenizer().ok().and_then(|tokenizer| tokenizer.bos());
+        let bos = bos.filter(|&bos| tokens[0] == bos);
+        let mut nll = Moments::default();
+        let (mut begin, mut scored) = (0, 1);
+        while scored < tokens.len() {
+            let end = tokens.len().min(begin + window);
+            let mut read = tokens[begin..end].to_vec();
+            if let Some(bos) = bos {
+                read[0] = bos;
+            }
+            let from = scored.max(begin + 1) - begin - 1;
+            self.each_logits(&read[..read.len() - 1], from, hooks, &mut |i, logits| {
+                let target = tokens[begin + i + 1] as usize;
+                nll.add(log_sum_exp(logits) - f64::from(logits[target]));
+            })?;
+            scored = end;
+            begin += stride;
+            hooks.report(scored, tokens.len());
+        }
+        let mean_nll = nll.mean();
+        Ok(Perplexity {
+            value: libm::exp(mean_nll),
+            mean_nll,
+            std_error: nll.std_error(),
+            n_scored: nll.n,
+        })
+    }
+
+    /// Reads `tokens` into a fresh cache and visits (i, logits after token i) for all i ≥ `from`.
+    fn each_logits(
+        &self,
+        tokens: &[u32],
+        from: usize,
+        hooks: &Hooks,
+        visit: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        self.check_fits(tokens.len())?;
+        self.check_tokens(tokens)?;
+        let mut cache = self.new_cache();
+        while cache.len() < tokens.len() {
+            let start = cache.len();
+            let (end, want) = if start < from {
+                (from.min(start + PROMPT_CHUNK), Want::Nothing)
+            } else {
+                (tokens.len().min(start + LOGITS_CHUNK), Want::AllLogits)
+            };
+            let step = Step { cache: &mut cache, tokens: &tokens[start..end], want };
+            let mut batch = Batch { steps: vec![step], cancel: hooks.cancel.as_ref() };
+            let outputs = self.decoder().forward(&mut batch)?;
+            for (i, row) in outputs.logits.chunks_exact(self.config().vocab_size).enumerate() {
+                visit(start + i, row);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Mean and spread of numbers that come one by one.
+#[derive(Default)]
+struct Moments {
+    n: usize,
+    sum: f64,
+    sum_of_squares: f64,
+}
+
+impl Moments {
+    fn add(&mut self, value: f64) {
+        self.n += 1;
+        self.sum += value;
+        self.sum_of_squares += value * value;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.n as f64
+    }
+
+    fn std_error(&self) -> f64 {
+        let n = self.n as f64;
+        let variance = (self.sum_of_squares / n - self.mean() * self.mean()).max(0.0);
+        (variance / (n - 1.0).max(1.0)).sqrt()
+    }
+}

@@ -1,0 +1,160 @@
+//! Sessions on disk.
+//!
+//! Little-endian: magic `hbsession` and a version byte 1 (10 bytes), cache type (u8: 0 f16, 1 f32,
+//! 2 q8), a zero byte, the model's fingerprint (32), the number of tokens (u64), the tokens (u32
+//! each), the number of cache bytes (u64), the cache as [`KvCache::to_bytes`](crate::model::KvCache::to_bytes) writes it, and the
+//! SHA-256 of everything before (32).
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::Session;
+use crate::error::{Error, Result};
+use crate::model::{CacheType, Model};
+
+const MAGIC: &[u8; 9] = b"hbsession";
+const VERSION: u8 = 1;
+const HASH_BYTES: usize = 32;
+
+const CACHE_TYPES: [(CacheType, u8); 3] =
+    [(CacheType::F16, 0), (CacheType::F32, 1), (CacheType::Q8, 2)];
+
+impl Session {
+    /// Writes the session to a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        std::fs::write(path, self.to_bytes()).map_err(|error| Error::io(path, error))
+    }
+
+    /// Reads a session that [`save`](Self::save) wrote for the same model.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; [`Error::UnsupportedFormat`] for another kind of file; [`Error::Malformed`]
+    /// for a damaged one; [`Error::Config`] for another model.
+    pub fn load(model: &Model, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
+        Self::from_bytes(model, path, &bytes)
+    }
+
+    /// The session as [`save`](Self::save) writes it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let cache_type = CACHE_TYPES.iter().find(|(kind, _)| *kind == self.cache_type);
+        let cache = self.cache.to_bytes();
+        let mut out = Vec::new();
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&[VERSION, cache_type.map_or(u8::MAX, |(_, number)| *number), 0]);
+        out.extend_from_slice(&self.model.fingerprint());
+        out.extend_from_slice(&(self.tokens.len() as u64).to_le_bytes());
+        out.extend(self.tokens.iter().flat_map(|token| token.to_le_bytes()));
+        out.extend_from_slice(&(cache.len() as u64).to_le_bytes());
+        out.extend_from_slice(&cache);
+        let hash = Sha256::digest(&out);
+        out.extend_from_slice(&hash);
+        out
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) gave; `path` is for messages only.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn from_bytes(model: &Model, path: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader { path: path.as_ref(), bytes, at: 0 };
+        reader.check_header()?;
+        let body = bytes.len() - HASH_BYTES;
+        if Sha256::digest(&bytes[..body])[..] != bytes[body..] {
+            return Err(reader.malformed(body, "the checksum does not fit: the file is damaged"));
+        }
+        reader.bytes = &bytes[..body];
+        let number = reader.take(2, "cache type")?[0];
+        let cache_type = CACHE_TYPES.iter().find(|(_, n)| *n == number).map(|(kind, _)| *kind);
+        let cache_type =
+            cache_type.ok_or_else(|| reader.malformed(MAGIC.len() + 1, "unknown cache type"))?;
+        if reader.take(32, "fingerprint")? != model.fingerprint() {
+            let reason = format!(
+                "{} was saved with another model than {}: open the model that it was saved with",
+                reader.path.display(),
+                model.path().display()
+            );
+            return Err(Error::config("session", reason));
+        }
+        let tokens = reader.tokens(model)?;
+        let n_bytes = reader.length("cache", 1)?;
+        let at = reader.at;
+        let cache = model.decoder().cache_from_bytes(cache_type, reader.take(n_bytes, "cache")?)?;
+        if cache.len() > tokens.len() || reader.at != body {
+            return Err(reader.malformed(at, "the cache does not fit the tokens"));
+        }
+        Ok(Self { cache, tokens, cache_type, ..model.session() })
+    }
+}
+
+/// Reads fields and knows where it is, for messages.
+struct Reader<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn malformed(&self, offset: usize, what: impl Into<String>) -> Error {
+        Error::Malformed { path: self.path.into(), what: what.into(), offset: offset as u64 }
+    }
+
+    fn check_header(&mut self) -> Result<()> {
+        let unsupported = |found: &str| Error::UnsupportedFormat {
+            path: self.path.into(),
+            found: found.into(),
+            supported: format!("halfbyte sessions of version {VERSION}"),
+        };
+        if !self.bytes.starts_with(MAGIC) {
+            return Err(unsupported("no halfbyte session"));
+        }
+        match self.bytes.get(MAGIC.len()) {
+            Some(&VERSION) => {}
+            Some(other) => return Err(unsupported(&format!("a session of version {other}"))),
+            None => return Err(self.malformed(self.bytes.len(), "the file is cut off")),
+        }
+        self.at = MAGIC.len() + 1;
+        if self.bytes.len() < self.at + HASH_BYTES {
+            return Err(self.malformed(self.bytes.len(), "the file is cut off"));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, n: usize, field: &str) -> Result<&'a [u8]> {
+        let bytes = self.at.checked_add(n).and_then(|end| self.bytes.get(self.at..end));
+        let bytes = bytes.ok_or_else(|| self.malformed(self.at, format!("{field} is cut off")))?;
+        self.at += n;
+        Ok(bytes)
+    }
+
+    /// A number of items of `item_bytes` that the rest of the file can hold.
+    fn length(&mut self, field: &str, item_bytes: usize) -> Result<usize> {
+        let at = self.at;
+        let mut number = [0; 8];
+        number.copy_from_slice(self.take(8, field)?);
+        usize::try_from(u64::from_le_bytes(number))
+            .ok()
+            .filter(|n| *n <= (self.bytes.len() - self.at) / item_bytes)
+            .ok_or_else(|| self.malformed(at, format!("{field} is longer than the file")))
+    }
+
+    fn tokens(&mut self, model: &Model) -> Result<Vec<u32>> {
+        let at = self.at;
+        let n_tokens = self.length("tokens", 4)?;
+        let bytes = self.take(n_tokens * 4, "tokens")?;
+        let tokens: Vec<u32> =
+            bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        model.check_tokens(&tokens).map_err(|error| self.malformed(at, error.to_string()))?;
+        model.check_fits(tokens.len())?;
+        Ok(tokens)
+    }
+}
