@@ -1,0 +1,160 @@
+//! `halfbyte inspect`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use halfbyte::Isa;
+use halfbyte::io::{Checkpoint, Value};
+use halfbyte::model::{ModelConfig, packed_size};
+use halfbyte::tokenizer::Tokenizer;
+use serde_json::{Map, json};
+
+use crate::model::Source;
+use crate::{Ending, output};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The file or folder; the same as --model.
+    #[arg(conflicts_with = "model")]
+    path: Option<PathBuf>,
+    /// List the tensors.
+    #[arg(long)]
+    tensors: bool,
+    /// List the metadata.
+    #[arg(long)]
+    metadata: bool,
+    /// Show what this processor offers instead of a model.
+    #[arg(long)]
+    cpu: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    source: Source,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
+    if args.cpu {
+        return cpu(args.json);
+    }
+    let source = Source { model: args.path.clone().or_else(|| args.source.model.clone()) };
+    let checkpoint = source.checkpoint()?;
+    let facts = facts(&checkpoint, &args)?;
+    if args.json {
+        output::json(&facts.into())?;
+        return Ok(Ending::Done);
+    }
+    for (key, value) in &facts {
+        match value {
+            serde_json::Value::Object(rows) => {
+                output::line(format_args!("{key}:"))?;
+                for (name, value) in rows {
+                    output::line(format_args!("  {name:<44} {}", plain(value)))?;
+                }
+            }
+            value => output::line(format_args!("{key:<24} {}", plain(value)))?,
+        }
+    }
+    Ok(Ending::Done)
+}
+
+/// A string without quotes, a list with commas, anything else as JSON.
+fn plain(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, serde_json::Value>> {
+    let mut facts = Map::new();
+    let mut put = |key: &str, value: serde_json::Value| drop(facts.insert(key.to_owned(), value));
+    put("file", checkpoint.path().display().to_string().into());
+    if let Some(name) = checkpoint.metadata().str("general.name")? {
+        put("name", name.into());
+    }
+    let (mut bytes, mut weights) = (0u64, 0u64);
+    let mut encodings: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    let mut tensors = Map::new();
+    for tensor in checkpoint.tensor_names().filter_map(|name| checkpoint.tensor(name)) {
+        let row = encodings.entry(tensor.encoding().name()).or_default();
+        row.0 += 1;
+        row.1 += tensor.n_bytes() as u64;
+        bytes += tensor.n_bytes() as u64;
+        weights += tensor.dims().iter().product::<usize>() as u64;
+        let shape = format!("{} {:?}", tensor.encoding().name(), tensor.dims());
+        tensors.insert(tensor.name().to_owned(), shape.into());
+    }
+    let config = ModelConfig::from_checkpoint(checkpoint)?;
+    put("architecture", config.architecture.name.into());
+    put("parameters", weights.into());
+    put("layers", config.n_layers.into());
+    put("hidden size", config.hidden_size.into());
+    put("heads", config.n_heads.into());
+    put("key/value heads", config.n_kv_heads.into());
+    put("head size", config.head_dim.into());
+    put("rotary size", config.n_rot.into());
+    put("feed-forward size", config.feed_forward.into());
+    put("vocabulary", config.vocab_size.into());
+    put("context length", config.context_length.into());
+    put("tensor bytes", bytes.into());
+    put("packed bytes", packed_size(checkpoint)?.into());
+    put("bits per weight", json!((800.0 * bytes as f64 / weights as f64).round() / 100.0));
+    let encodings: Map<_, _> = encodings
+        .into_iter()
+        .map(|(name, (n, bytes))| {
+            let text = format!("{n} tensors, {}", output::size(bytes));
+            (name.to_owned(), text.into())
+        })
+        .collect();
+    put("encodings", encodings.into());
+    match Tokenizer::from_checkpoint(checkpoint) {
+        Ok(tokenizer) => {
+            put("tokens", tokenizer.vocab_size().into());
+            put("bos token", json!(tokenizer.bos()));
+            put("eos token", json!(tokenizer.eos()));
+        }
+        Err(error) => put("tokenizer", error.to_string().into()),
+    }
+    let template = checkpoint.metadata().str("tokenizer.chat_template")?;
+    put("chat template", template.unwrap_or("none in the file").into());
+    if args.tensors {
+        put("tensors", tensors.into());
+    }
+    if args.metadata {
+        let rows = checkpoint.metadata().iter();
+        let rows: Map<_, _> = rows.map(|(k, v)| (k.to_owned(), brief(v).into())).collect();
+        put("metadata", rows.into());
+    }
+    Ok(facts)
+}
+
+/// A metadata value in at most a line.
+fn brief(value: &Value) -> String {
+    const MAX_CHARS: usize = 100;
+    let text = match value {
+        Value::String(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::Strings(list) => format!("{} strings", list.len()),
+        other => format!("{other:?}"),
+    };
+    let line = text.replace('\n', "\\n");
+    match line.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+fn cpu(json: bool) -> anyhow::Result<Ending> {
+    let available: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
+    let chosen = Isa::choose()?.name();
+    let threads = halfbyte::default_threads();
+    if json {
+        output::json(&json!({ "available": available, "chosen": chosen, "threads": threads }))?;
+    } else {
+        output::line(format_args!("instruction sets         {}", available.join(", ")))?;
+        output::line(format_args!("chosen                   {chosen} (HALFBYTE_ISA overrides)"))?;
+        output::line(format_args!("threads                  {threads}"))?;
+    }
+    Ok(Ending::Done)
+}

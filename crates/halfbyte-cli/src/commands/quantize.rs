@@ -1,0 +1,70 @@
+//! `halfbyte quantize`.
+
+use std::path::PathBuf;
+
+use halfbyte::QuantizeType;
+use halfbyte::io::Checkpoint;
+use serde_json::json;
+
+use crate::{Ending, interrupt, output};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// GGUF file or Hugging Face folder.
+    source: PathBuf,
+    /// The GGUF file to write.
+    destination: PathBuf,
+    /// Encoding of the matrices, such as `q4_0`, `q8_0` or `q4_k_m`; a wrong one lists them all.
+    #[arg(long = "type", value_name = "TYPE", default_value = "q4_0", value_parser = kind)]
+    kind: QuantizeType,
+    /// Replace the destination if it exists.
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+fn kind(name: &str) -> Result<QuantizeType, String> {
+    QuantizeType::from_name(name)
+        .ok_or_else(|| format!("expected one of {}", QuantizeType::names()))
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
+    let kind = args.kind;
+    if args.destination.exists() && !args.force {
+        anyhow::bail!("{} exists: give --force to replace it", args.destination.display());
+    }
+    let cancel = interrupt::cancel()?;
+    let checkpoint = Checkpoint::open(&args.source)?;
+    let bar = output::bar("quantizing", true);
+    let report =
+        halfbyte::quantize(&checkpoint, &args.destination, kind, cancel, &mut |done, total| {
+            output::advance(&bar, done, total);
+        });
+    bar.finish_and_clear();
+    let report = report?;
+    for fallback in &report.fallbacks {
+        output::note(format_args!("note: {fallback}"));
+    }
+    let bits = 8.0 * report.bytes as f64 / report.weights.max(1) as f64;
+    if args.json {
+        output::json(&json!({
+            "type": kind.name(),
+            "source_bytes": report.source_bytes,
+            "bytes": report.bytes,
+            "tensors": report.tensors,
+            "bits_per_weight": bits,
+            "fallbacks": report.fallbacks,
+        }))?;
+    } else {
+        output::line(format_args!(
+            "{}: {} tensors, {} → {}, {bits:.2} bits per weight",
+            args.destination.display(),
+            report.tensors,
+            output::size(report.source_bytes),
+            output::size(report.bytes),
+        ))?;
+    }
+    Ok(Ending::Done)
+}

@@ -1,0 +1,390 @@
+//! The `halfbyte` binary as a shell sees it: exit status, standard output, standard error.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What one run of the program left behind.
+struct Ran {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
+        }
+    }
+}
+
+impl Ran {
+    /// Standard output of a run that succeeded and had nothing to complain about.
+    #[track_caller]
+    fn ok(self) -> String {
+        assert_eq!((self.status, self.stderr.as_str()), (Some(0), ""), "stdout: {}", self.stdout);
+        self.stdout
+    }
+
+    /// The one JSON object on standard output of a run that succeeded.
+    #[track_caller]
+    fn json(self) -> Value {
+        let value: Value = serde_json::from_str(&self.ok()).expect("standard output is JSON");
+        assert!(value.is_object(), "{value}");
+        value
+    }
+
+    /// Asserts that the run ended with `status` and an error that says all of `words`.
+    #[track_caller]
+    fn fails(self, status: i32, words: &[&str]) {
+        assert_eq!((self.status, self.stdout.as_str()), (Some(status), ""), "{}", self.stderr);
+        assert!(self.stderr.starts_with("error: "), "{}", self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in: {}", self.stderr);
+        }
+    }
+}
+
+/// The program with its own choice of instruction set, whatever the tests run under.
+fn command(args: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_halfbyte"));
+    command.args(args).env_remove("HALFBYTE_ISA").stdin(Stdio::null());
+    command
+}
+
+/// Runs the program with nothing on standard input.
+fn run(args: &[&str]) -> Ran {
+    command(args).output().expect("the program starts").into()
+}
+
+/// Runs the program with `input` on standard input.
+fn pipe(args: &[&str], input: &str) -> Ran {
+    let mut command = command(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().expect("standard input is a pipe");
+    stdin.write_all(input.as_bytes()).expect("the program reads its input");
+    drop(stdin);
+    child.wait_with_output().expect("the program ends").into()
+}
+
+/// A folder that holds the embedded model as a file.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().expect("a temporary folder"));
+        folder.write("model.gguf", halfbyte_model::BYTES);
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The path of `name` as an argument.
+    fn arg(&self, name: &str) -> String {
+        self.path(name).into_os_string().into_string().expect("a UTF-8 path")
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> String {
+        std::fs::write(self.path(name), bytes).expect("the folder takes files");
+        self.arg(name)
+    }
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).expect("the file is there")
+}
+
+#[test]
+fn text_goes_to_standard_output_only() {
+    let text = run(&["generate", "Once upon a time", "-n", "8", "--seed", "1"]).ok();
+    assert!(text.starts_with("Once upon a time"), "{text}");
+    assert!(text.ends_with('\n') && text.len() > "Once upon a time\n".len(), "{text}");
+
+    let told = run(&["generate", "Once upon a time", "-n", "8", "--seed", "1", "--verbose"]);
+    assert_eq!((told.status, &told.stdout), (Some(0), &text));
+    assert!(told.stderr.contains("seed 1"), "{}", told.stderr);
+
+    let piped = pipe(&["generate", "-", "-n", "8", "--seed", "1"], "Once upon a time").ok();
+    assert_eq!(piped, text);
+    let piped = pipe(&["generate", "-n", "8", "--seed", "1"], "Once upon a time").ok();
+    assert_eq!(piped, text);
+}
+
+#[test]
+fn every_json_option_prints_one_object() {
+    let folder = Folder::new();
+    let (model, copy) = (folder.arg("model.gguf"), folder.arg("copy.gguf"));
+    let story = "Once upon a time there was a cat. The cat had a red hat. ".repeat(4);
+    let story = folder.write("story.txt", story.as_bytes());
+    let bench = ["bench", "--prompt-tokens", "8", "--new-tokens", "2", "--repeat", "1", "--json"];
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["generate", "Hello", "-n", "2", "--json"], &["text", "tokens", "finish_reason", "seed"]),
+        (&["generate", "Hello", "-n", "2", "--json", "--reference"], &["text", "tokens"]),
+        (&["tokenize", "Hello", "--json"], &["ids", "pieces"]),
+        (&["tokenize", "--decode", "522,601", "--json"], &["text"]),
+        (&["inspect", "--json"], &["architecture", "parameters"]),
+        (&["inspect", "--json", "--tensors", "--metadata", &model], &["tensors", "metadata"]),
+        (&["inspect", "--cpu", "--json"], &["available", "chosen", "threads"]),
+        (&["perplexity", &story, "--window", "32", "--json"], &["perplexity", "scored_tokens"]),
+        (&["quantize", &model, &copy, "--type", "q8_0", "--json"], &["type", "bytes", "tensors"]),
+        (&bench, &["prompt", "decode", "load_s"]),
+    ];
+    for (args, keys) in cases {
+        let value = run(args).json();
+        for key in *keys {
+            assert!(!value[key].is_null(), "no {key} from {args:?}: {value}");
+        }
+    }
+}
+
+#[test]
+fn wrong_arguments_are_status_2() {
+    let cases: &[&[&str]] = &[
+        &["sing"],
+        &["generate", "--no-such-option"],
+        &["generate", "a", "--threads", "many"],
+        &["generate", "a", "--cache-type", "f64"],
+        &["generate", "a", "--logit-bias", "50:1"],
+        &["generate", "a", "--file", "b"],
+        &["tokenize", "a", "--file", "b"],
+        &["tokenize", "a", "--decode", "1"],
+        &["inspect", "a", "--model", "b"],
+        &["quantize", "a"],
+        &["quantize", "a", "b", "--type", "q9_9"],
+        &["perplexity"],
+        &["completions", "tcl"],
+    ];
+    for args in cases {
+        run(args).fails(2, &[]);
+    }
+    let bare = run(&[]);
+    assert_eq!((bare.status, bare.stdout.as_str()), (Some(2), ""));
+    assert!(bare.stderr.contains("Usage"), "{}", bare.stderr);
+}
+
+#[test]
+fn failures_are_status_1_and_say_what_is_wrong() {
+    let folder = Folder::new();
+    let junk = folder.write("junk.gguf", b"GGUFjunk");
+    let binary = folder.write("binary.txt", &[0xff, 0xfe]);
+    let missing = folder.arg("missing");
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["generate", "a", "--model", &missing], &[&missing]),
+        (&["inspect", &missing], &[&missing]),
+        (&["tokenize", "a", "--model", &missing], &[&missing]),
+        (&["chat", "--model", &missing], &[&missing]),
+        (&["bench", "--model", &missing], &[&missing]),
+        (&["quantize", &missing, "x.gguf"], &[&missing]),
+        (&["perplexity", &missing], &[&missing]),
+        (&["generate", "--file", &missing], &[&missing]),
+        (&["generate", "--file", &binary], &[&binary]),
+        (&["generate", "a", "--model", &junk], &[&junk]),
+        (&["generate", "a", "--temperature=-1"], &["temperature"]),
+        (&["generate", "a", "--temperature=-1", "--reference"], &["temperature"]),
+        (&["generate", "a", "--top-p", "2"], &["top_p"]),
+        (&["generate", "a", "--threads", "0"], &["threads"]),
+        (&["tokenize", "--decode", "one"], &["one is no token id"]),
+        (&["tokenize", "--decode", "1,4000000000"], &["4000000000"]),
+        (&["bench", "--repeat", "0"], &["nothing to measure"]),
+        (&["chat", "--template", "no-such-template"], &["no-such-template"]),
+    ];
+    for (args, words) in cases {
+        run(args).fails(1, words);
+    }
+}
+
+#[test]
+fn an_error_names_its_cause_once() {
+    let ran = run(&["generate", "a", "--model", "no/such/model.gguf"]);
+    assert_eq!(ran.stderr.matches("os error").count(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    assert!(run(&["--help"]).ok().contains("Exit status"));
+    assert!(run(&["--version"]).ok().contains(env!("CARGO_PKG_VERSION")));
+    assert!(run(&["generate", "--help"]).ok().contains("--seed"));
+}
+
+#[test]
+fn an_empty_prompt_starts_a_text() {
+    run(&["generate", "", "-n", "4", "--seed", "1"]).ok();
+    pipe(&["generate", "-n", "4", "--seed", "1"], "").ok();
+}
+
+#[test]
+fn an_emoji_prompt_survives() {
+    let prompt = "🦀 and 👩‍👩‍👧 🎉";
+    let text = run(&["generate", prompt, "-n", "8", "--seed", "1"]).ok();
+    assert!(text.starts_with(prompt), "{text}");
+}
+
+#[test]
+fn a_prompt_beyond_the_context_fails_quickly() {
+    let start = Instant::now();
+    pipe(&["generate", "-n", "4"], &"word ".repeat(10_000)).fails(1, &["context of 512"]);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_seed_gives_one_text_on_every_thread_count_and_instruction_set() {
+    let cpu = run(&["inspect", "--cpu", "--json"]).json();
+    let available = cpu["available"].as_array().expect("a list");
+    let mut isas: Vec<_> = available.iter().map(|isa| isa.as_str()).collect();
+    assert!(isas.contains(&Some("scalar")), "{cpu}");
+    isas.push(None);
+    let mut texts = Vec::new();
+    for isa in isas {
+        for threads in ["1", "2", "4"] {
+            let prompt = "The little dog ran to";
+            let args = ["generate", prompt, "-n", "24", "--seed", "7", "--threads", threads];
+            let mut command = command(&args);
+            command.envs(isa.map(|isa| ("HALFBYTE_ISA", isa)));
+            texts.push(Ran::from(command.output().expect("the program starts")).ok());
+        }
+    }
+    assert!(texts.iter().all(|text| *text == texts[0]), "{texts:#?}");
+}
+
+#[test]
+fn an_unknown_instruction_set_is_an_error_that_lists_the_others() {
+    for args in [&["inspect", "--cpu"][..], &["generate", "a", "-n", "1"]] {
+        let mut command = command(args);
+        command.env("HALFBYTE_ISA", "abacus");
+        let ran = Ran::from(command.output().expect("the program starts"));
+        ran.fails(1, &["HALFBYTE_ISA", "abacus", "scalar"]);
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_program_quietly() {
+    let args = ["generate", "Once upon a time", "-n", "100000", "--ignore-eos", "--shift"];
+    let mut command = command(&args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut stdout = child.stdout.take().expect("standard output is a pipe");
+    stdout.read_exact(&mut [0; 10]).expect("ten bytes of text");
+    drop(stdout);
+    assert_eq!(Ran::from(child.wait_with_output().expect("the program ends")).ok(), "");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_keeps_the_text_and_is_status_130() {
+    let args = ["generate", "Once upon a time", "-n", "100000", "--ignore-eos", "--shift"];
+    let mut command = command(&args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut start = [0; 40];
+    let stdout = child.stdout.as_mut().expect("standard output is a pipe");
+    stdout.read_exact(&mut start).expect("forty bytes of text");
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("kill starts").success());
+    let rest = Ran::from(child.wait_with_output().expect("the program ends"));
+    assert_eq!((rest.status, rest.stderr.as_str()), (Some(130), ""));
+    assert!(start.starts_with(b"Once upon a time") && rest.stdout.ends_with('\n'));
+}
+
+/// Arguments of a chat whose answers are short and always the same.
+const CHAT: &[&str] = &["chat", "-n", "6", "--temperature", "0"];
+
+#[test]
+fn each_line_of_a_piped_chat_is_a_turn() {
+    let one = pipe(CHAT, "Tell me a story.\n").ok();
+    assert!(one.trim().len() > 1, "{one:?}");
+    let two = pipe(CHAT, "Tell me a story.\n\nWhat then?").ok();
+    assert!(two.starts_with(&one) && two.len() > one.len(), "{one:?} {two:?}");
+    assert_eq!(pipe(CHAT, "Tell me a story.\n/exit\nWhat then?\n").ok(), one);
+    let again = pipe(CHAT, "Tell me a story.\n/undo\nTell me a story.\n").ok();
+    assert_eq!(again, one.repeat(2));
+}
+
+#[test]
+fn a_chat_that_is_saved_and_loaded_goes_on_as_if_never_left() {
+    let folder = Folder::new();
+    let file = folder.arg("chat.json");
+    let first = pipe(CHAT, &format!("Tell me a story.\n/save {file}\n")).ok();
+    let saved: Value = serde_json::from_slice(&read(&folder.path("chat.json"))).expect("JSON");
+    assert_eq!(saved["messages"][0]["content"], "Tell me a story.");
+    let second = pipe(CHAT, &format!("/load {file}\nWhat then?\n")).ok();
+    assert_eq!(first + &second, pipe(CHAT, "Tell me a story.\nWhat then?\n").ok());
+}
+
+#[test]
+fn chat_commands_speak_on_standard_error_and_a_wrong_one_does_not_end_the_chat() {
+    let folder = Folder::new();
+    let (missing, junk) = (folder.arg("missing"), folder.write("junk.json", b"{}"));
+    let cases = [
+        ("/help".to_owned(), "/undo "),
+        ("/bogus".to_owned(), "error: unknown command /bogus"),
+        ("/undo".to_owned(), "error: there is nothing to take back"),
+        ("/save".to_owned(), "error: which file?"),
+        (format!("/load {missing}"), "error: cannot read"),
+        (format!("/load {junk}"), "is no saved conversation"),
+    ];
+    let answer = pipe(CHAT, "Tell me a story.\n").ok();
+    for (line, words) in cases {
+        let ran = pipe(CHAT, &format!("{line}\nTell me a story.\n"));
+        assert_eq!((ran.status, &ran.stdout), (Some(0), &answer), "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains(words), "{line}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn quantize_writes_models_that_run_and_never_destroys_a_file_unasked() {
+    let folder = Folder::new();
+    let (source, wide) = (folder.arg("model.gguf"), folder.arg("wide.gguf"));
+    let back = folder.arg("back.gguf");
+    run(&["quantize", &source, &wide, "--type", "q8_0"]).ok();
+    run(&["quantize", &wide, &back, "--type", "q4_0"]).ok();
+    for model in [&wide, &back] {
+        let text = run(&["generate", "Once", "-n", "4", "--seed", "1", "--model", model]).ok();
+        assert!(text.starts_with("Once"), "{text}");
+    }
+
+    let before = read(&folder.path("wide.gguf"));
+    run(&["quantize", &source, &wide]).fails(1, &["wide.gguf", "--force"]);
+    assert_eq!(read(&folder.path("wide.gguf")), before);
+    run(&["quantize", &source, &wide, "--force"]).ok();
+    assert!(read(&folder.path("wide.gguf")).len() < before.len());
+
+    run(&["quantize", &source, &source]).fails(1, &[]);
+    run(&["quantize", &source, &source, "--force"]).fails(1, &["source"]);
+    assert!(read(&folder.path("model.gguf")) == halfbyte_model::BYTES);
+}
+
+#[test]
+fn the_reference_goes_on_from_the_prompt() {
+    let slow = run(&["generate", "Once upon", "-n", "4", "--reference"]).ok();
+    assert!(slow.starts_with("Once upon") && slow.len() > "Once upon\n".len(), "{slow}");
+}
+
+#[test]
+fn tokens_decode_to_their_text() {
+    for text in ["Once upon a time", "  two  spaces", "🦀 é 日本"] {
+        let ids = run(&["tokenize", text, "--ids", "--no-bos"]).ok();
+        assert_eq!(
+            run(&["tokenize", "--decode", &ids.trim().replace(' ', ",")]).ok(),
+            format!("{text}\n")
+        );
+        let list = run(&["tokenize", text, "--no-bos", "--json"]).json()["ids"].to_string();
+        assert_eq!(run(&["tokenize", "--decode", &list, "--json"]).json()["text"], text);
+    }
+}
+
+#[test]
+fn completions_name_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell]).ok();
+        assert!(script.contains("quantize") && script.contains("seed"), "{shell}");
+    }
+}
