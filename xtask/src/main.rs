@@ -1,0 +1,77 @@
+//! The project's chores, as one program: `cargo xtask <command>`.
+//!
+//! Anything here that is more than a line of shell is Rust, so that it runs the same on every
+//! system. Start reading at [`Command`].
+
+#![expect(clippy::print_stdout, reason = "a tool for the terminal")]
+
+mod check;
+mod layers;
+mod package_test;
+mod process;
+mod test;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+/// The chores of the halfbyte workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every test and every example: the one test command.
+    Test {
+        /// Handed to `cargo test` as they are, instead of running everything.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Do all that CI does: format, lints, layers, docs, licences, tests, packages.
+    Check {
+        /// Steps to leave out, by name.
+        #[arg(long, value_delimiter = ',')]
+        skip: Vec<String>,
+    },
+    /// Check that modules of `halfbyte` import one way only.
+    Layers,
+    /// Use the packaged crates from a project of its own, as a user would.
+    PackageTest,
+    /// Write a GGUF model of a real shape with seeded random weights.
+    Synth {
+        /// `NAME --type ENCODING -o FILE [--seed N]`; `--help` lists the shapes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let root = workspace_root()?;
+    match Cli::parse().command {
+        Command::Test { args } => test::run(&root, &args),
+        Command::Check { skip } => check::run(&root, &skip),
+        Command::Layers => layers::run(&root),
+        Command::PackageTest => package_test::run(&root),
+        Command::Synth { args } => {
+            // The generator needs the library, which xtask itself does without; the whole
+            // workspace is selected so that the features, and so candle, are those of every build.
+            let build = ["build", "--quiet", "--release", "--workspace", "--bin", "synth"];
+            process::Cargo::new(&root, &build).run()?;
+            let program = test::target_dir(&root).join("release/synth");
+            let status = std::process::Command::new(program).args(&args).status()?;
+            anyhow::ensure!(status.success(), "synth failed ({status})");
+            Ok(())
+        }
+    }
+}
+
+/// The folder of the workspace's `Cargo.toml`.
+fn workspace_root() -> anyhow::Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    Ok(root.context("xtask lies in the workspace's root")?.to_path_buf())
+}
