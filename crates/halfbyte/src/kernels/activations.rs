@@ -1,8 +1,9 @@
 //! Activations as the matrix kernels read them: int8 in tiles of tokens, or f32.
 
+use super::buffer::resize;
 use super::lanes::{LANES, Lanes};
 use super::{Brake, Isa, Op, Team};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Columns that share an activation scale.
 pub(super) const GROUP: usize = 32;
@@ -98,15 +99,6 @@ impl Activations {
         }
         Ok(())
     }
-}
-
-/// Resizes with the allocation checked; contents are unspecified.
-fn resize<T: Copy + Default>(data: &mut Vec<T>, len: usize) -> Result<()> {
-    let more = len.saturating_sub(data.len());
-    let bytes = more.saturating_mul(size_of::<T>());
-    data.try_reserve(more).map_err(|_| Error::OutOfMemory { bytes })?;
-    data.resize(len, T::default());
-    Ok(())
 }
 
 /// Cuts `rows` tokens into tiles: as many widest ones as fit, then powers of two.

@@ -78,3 +78,27 @@ impl std::fmt::Debug for Buffer {
         write!(f, "Buffer({} bytes)", self.layout.size())
     }
 }
+
+/// Resizes `data` with the allocation checked; what it held before stays in front.
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`].
+pub(crate) fn resize<T: Copy + Default>(data: &mut Vec<T>, len: usize) -> Result<()> {
+    let more = len.saturating_sub(data.len());
+    let bytes = more.saturating_mul(size_of::<T>());
+    data.try_reserve(more).map_err(|_| Error::OutOfMemory { bytes })?;
+    data.resize(len, T::default());
+    Ok(())
+}
+
+/// `len` zeros, with the allocation checked.
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`].
+pub(crate) fn zeroed<T: Copy + Default>(len: usize) -> Result<Vec<T>> {
+    let mut data = Vec::new();
+    resize(&mut data, len)?;
+    Ok(data)
+}

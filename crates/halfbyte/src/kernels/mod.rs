@@ -21,7 +21,7 @@ mod tiles;
 
 pub(crate) use activations::Activations;
 pub(crate) use brake::Brake;
-pub(crate) use buffer::Buffer;
+pub(crate) use buffer::{Buffer, resize, zeroed};
 pub(crate) use fma::fma;
 pub(crate) use forms::{Form, Packed, Scale};
 pub(crate) use lanes::{LANES, Lanes, sum_lanes};

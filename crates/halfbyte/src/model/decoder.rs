@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use super::architecture::{Mlp, Residual, Rotary};
 use super::config::ModelConfig;
 use super::weights::{Layer, Stack, Weights};
-use super::workspace::{Workspace, zeroed};
+use super::workspace::Workspace;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::Checkpoint;
-use crate::kernels::{Brake, Columns, Isa, Team};
+use crate::kernels::{Brake, Columns, Isa, Team, zeroed};
 use crate::nn::{
     Activation, AttentionShape, CacheShape, CacheType, KvCache, NormWeights, Rope, activate,
     attention,

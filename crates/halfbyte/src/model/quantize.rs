@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, GgufWriter, Metadata, TensorInfo, TensorView, Value};
+use crate::kernels::zeroed;
 use crate::quant::Encoding;
 use crate::tokenizer::gguf_metadata;
 
@@ -263,13 +264,4 @@ fn write_tensor(
         done(source_row * rows as u64)?;
     }
     Ok(())
-}
-
-/// `len` zeros, with the allocation checked.
-fn zeroed<T: Clone + Default>(len: usize) -> Result<Vec<T>> {
-    let mut buffer = Vec::new();
-    let bytes = len.saturating_mul(size_of::<T>());
-    buffer.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes })?;
-    buffer.resize(len, T::default());
-    Ok(buffer)
 }

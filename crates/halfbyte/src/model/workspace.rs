@@ -2,8 +2,8 @@
 
 use super::config::ModelConfig;
 use super::decoder::Step;
-use crate::error::{Error, Result};
-use crate::kernels::Activations;
+use crate::error::Result;
+use crate::kernels::{Activations, resize};
 use crate::nn::Rope;
 
 /// Activations between the operations of a pass; rows are the new tokens of all steps.
@@ -57,20 +57,4 @@ impl Workspace {
         }
         Ok(())
     }
-}
-
-/// Resizes with the allocation checked.
-fn resize(buffer: &mut Vec<f32>, len: usize) -> Result<()> {
-    let more = len.saturating_sub(buffer.len());
-    let bytes = more.saturating_mul(size_of::<f32>());
-    buffer.try_reserve(more).map_err(|_| Error::OutOfMemory { bytes })?;
-    buffer.resize(len, 0.0);
-    Ok(())
-}
-
-/// `len` zeros, with the allocation checked.
-pub(super) fn zeroed(len: usize) -> Result<Vec<f32>> {
-    let mut buffer = Vec::new();
-    resize(&mut buffer, len)?;
-    Ok(buffer)
 }

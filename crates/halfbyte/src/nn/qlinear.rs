@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Module, Shape, Tensor};
 
 use super::linear::Linear;
 use crate::error::{Error, Result};
-use crate::kernels::{Activations, Brake, Columns, Isa, Team};
+use crate::kernels::{Activations, Brake, Columns, Isa, Team, zeroed};
 use crate::quant::{Encoding, pack};
 
 /// A linear layer over 4-bit (or other encoded) weights, as a candle [`Module`].
@@ -49,7 +49,7 @@ impl QLinear {
                 format!("({n}, {k}) needs rows in blocks of {block} for {}", encoding.name());
             Error::config("weight", reason)
         })?;
-        let mut bytes = vec![0; n * row_bytes];
+        let mut bytes = zeroed::<u8>(n.saturating_mul(row_bytes))?;
         for (row, out) in rows.iter().zip(bytes.chunks_exact_mut(row_bytes)) {
             encoding.encode(row, out)?;
         }

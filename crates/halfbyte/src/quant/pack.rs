@@ -6,7 +6,7 @@ use super::Encoding;
 use super::blocks::f16_at;
 use super::codebook::{IQ4_VALUES, MXFP4_VALUES, half_e8m0, iq4_xs_scale};
 use crate::error::{Error, Result};
-use crate::kernels::{Form, LANES, Packed, Scale};
+use crate::kernels::{Form, LANES, Packed, Scale, zeroed};
 
 /// Packs the rows that `row` gives (n of them, k elements each) into the form of their encoding.
 ///
@@ -29,7 +29,7 @@ pub(crate) fn pack<'a>(
     };
     let mut packed = Packed::zeroed(form(encoding), n, k)?;
     let (group_bytes, n_groups) = (packed.group_bytes(), packed.n_groups());
-    let zeros = vec![0; row_bytes];
+    let zeros = zeroed::<u8>(row_bytes)?;
     let groups = &mut packed.groups_mut()[..group_bytes * n_groups];
     groups.par_chunks_exact_mut(group_bytes).enumerate().for_each(|(g, out)| {
         let rows: [&[u8]; LANES] = std::array::from_fn(|lane| {
