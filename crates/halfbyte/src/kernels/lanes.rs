@@ -80,6 +80,41 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn dot_u7(self, acc: Self::I, w: Self::B, x: i32) -> Self::I;
     /// `acc + Σ₄ (w + I8_BIAS)·x` in each lane: signed weights.
     fn dot_i8(self, acc: Self::I, w: Self::B, x: i32) -> Self::I;
+
+    /// `start[t] + Σ w·x` over at most eight lines for each of W tokens; `x[j][t]` goes with line j.
+    ///
+    /// The same sums as [`dot_u7`](Self::dot_u7) or [`dot_i8`](Self::dot_i8) give one by one: an
+    /// instruction set overrides it where it can accumulate narrower, or in a better order.
+    #[inline(always)]
+    fn dots<const W: usize>(
+        self,
+        codes: Codes,
+        lines: &[Self::B],
+        x: &[[i32; W]],
+        start: [Self::I; W],
+    ) -> [Self::I; W] {
+        let mut sums = start;
+        for (t, sum) in sums.iter_mut().enumerate() {
+            for (line, x) in lines.iter().zip(x) {
+                *sum = match codes {
+                    Codes::Nibbles | Codes::U7 => self.dot_u7(*sum, *line, x[t]),
+                    Codes::I8 => self.dot_i8(*sum, *line, x[t]),
+                };
+            }
+        }
+        sums
+    }
+}
+
+/// What the bytes of a line of weights hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codes {
+    /// Unsigned, at most 15: eight lines' products fit i16, 32 · 15 · 127 / 2 = 30 480.
+    Nibbles,
+    /// Unsigned, at most 127.
+    U7,
+    /// Signed.
+    I8,
 }
 
 /// Adds sixteen lanes in the one fixed order: halves onto halves.

@@ -2,7 +2,7 @@
 
 use super::activations::{Activations, GROUP, Tile, WORDS};
 use super::forms::{Form, Packed, Scale};
-use super::lanes::{LANES, Lanes};
+use super::lanes::{Codes, LANES, Lanes};
 use super::team::Disjoint;
 use super::tiles::{self, Group, Terms, TileForm};
 use super::{Brake, Op, Team};
@@ -158,63 +158,60 @@ fn quantized_tile<L: Lanes, T: TileForm, const W: usize>(
     words: &[i32],
 ) -> [L::F; W] {
     let mut acc = [isa.splat(0.0); W];
-    for (b, record) in words.chunks_exact(WORDS * W).enumerate() {
+    let (rows, _) = words.as_chunks::<W>();
+    for (b, record) in rows.as_chunks::<WORDS>().0.iter().enumerate() {
         let group = form.group(isa, bytes, b);
-        for t in 0..W {
-            acc[t] = add_group::<L, T, W>(isa, &group, record, t, acc[t]);
-        }
+        add_group::<L, T, W>(isa, &group, record, &mut acc);
     }
     acc
 }
 
-/// Adds one 32-column group's terms to token `t`'s sums: the sequence of README.md §3.
+/// Adds one 32-column group's terms to the tokens' sums: the sequence of README.md §3.
 #[inline(always)]
 fn add_group<L: Lanes, T: TileForm, const W: usize>(
     isa: L,
     group: &Group<L>,
-    record: &[i32],
-    t: usize,
-    acc: L::F,
-) -> L::F {
-    let float = |word: usize| isa.splat(f32::from_bits(record[word * W + t].cast_unsigned()));
-    let bias = T::OFFSET + if T::SIGNED { L::I8_BIAS } else { 0 };
-    // Σ (code − OFFSET)·q: the offset enters once, as the sum's start.
-    let start = |half: usize| isa.splat_i(-bias * record[(10 + half) * W + t]);
-    let dot = |mut sum: L::I, lines: std::ops::Range<usize>| {
-        for j in lines {
-            let x = record[j * W + t];
-            sum = if T::SIGNED {
-                isa.dot_i8(sum, group.lines[j], x)
-            } else {
-                isa.dot_u7(sum, group.lines[j], x)
-            };
-        }
-        sum
+    record: &[[i32; W]; WORDS],
+    acc: &mut [L::F; W],
+) {
+    let bias = T::OFFSET + if T::CODES == Codes::I8 { L::I8_BIAS } else { 0 };
+    let sums = |lines: std::ops::Range<usize>, q_sums: [i32; W]| {
+        // Σ (code − OFFSET)·q: the offset enters once, as the sum's start.
+        let start = q_sums.map(|sum| isa.splat_i(-bias * sum));
+        isa.dots(T::CODES, &group.lines[lines.clone()], &record[lines], start)
     };
-    let whole = || {
-        let sums = record[10 * W + t] + record[11 * W + t];
-        dot(isa.splat_i(-bias * sums), 0..8)
+    let whole = || sums(0..8, std::array::from_fn(|t| record[10][t] + record[11][t]));
+    let halves = || [sums(0..4, record[10]), sums(4..8, record[11])];
+    let float = |word: i32| isa.splat(f32::from_bits(word.cast_unsigned()));
+    let scaled = |half: usize, t: usize, sum: L::I, acc: L::F| {
+        isa.fma(isa.mul(group.scale[half], float(record[8][t])), isa.to_f(sum), acc)
     };
-    let halves = || [dot(start(0), 0..4), dot(start(1), 4..8)];
-    let scaled = |half: usize, sum: L::I, acc: L::F| {
-        isa.fma(isa.mul(group.scale[half], float(8)), isa.to_f(sum), acc)
-    };
+    let minimum = |half: usize, word: i32, acc: L::F| isa.fma(group.min[half], float(word), acc);
     match T::TERMS {
-        Terms::Scale => scaled(0, whole(), acc),
-        Terms::ScaleMin => isa.fma(group.min[0], float(9), scaled(0, whole(), acc)),
-        Terms::ScaleHalves => {
-            let [low, high] = halves();
-            scaled(1, high, scaled(0, low, acc))
+        Terms::Scale | Terms::ScaleMin => {
+            let sums = whole();
+            for t in 0..W {
+                acc[t] = scaled(0, t, sums[t], acc[t]);
+                if T::TERMS == Terms::ScaleMin {
+                    acc[t] = minimum(0, record[9][t], acc[t]);
+                }
+            }
         }
-        Terms::ScaleMinHalves => {
+        Terms::ScaleHalves | Terms::ScaleMinHalves => {
             let [low, high] = halves();
-            let acc = scaled(1, high, scaled(0, low, acc));
-            isa.fma(group.min[1], float(13), isa.fma(group.min[0], float(12), acc))
+            for t in 0..W {
+                acc[t] = scaled(1, t, high[t], scaled(0, t, low[t], acc[t]));
+                if T::TERMS == Terms::ScaleMinHalves {
+                    acc[t] = minimum(1, record[13][t], minimum(0, record[12][t], acc[t]));
+                }
+            }
         }
         Terms::SubHalves => {
             let [low, high] = halves();
-            let low = isa.mul_i(low, group.sub[0]);
-            scaled(0, isa.add_i(low, isa.mul_i(high, group.sub[1])), acc)
+            for t in 0..W {
+                let low = isa.mul_i(low[t], group.sub[0]);
+                acc[t] = scaled(0, t, isa.add_i(low, isa.mul_i(high[t], group.sub[1])), acc[t]);
+            }
         }
     }
 }

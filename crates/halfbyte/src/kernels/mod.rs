@@ -24,6 +24,8 @@ pub(crate) use brake::Brake;
 pub(crate) use buffer::{Buffer, resize, zeroed};
 pub(crate) use fma::fma;
 pub(crate) use forms::{Form, Packed, Scale};
+#[cfg(test)]
+use lanes::Codes;
 pub(crate) use lanes::{LANES, Lanes, sum_lanes};
 pub(crate) use math::{exp, gelu_erf, gelu_tanh, silu};
 pub(crate) use matmul::{Columns, matmul};

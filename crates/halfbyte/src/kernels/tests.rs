@@ -5,7 +5,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::tiles::{self, TileForm};
 use super::{
-    Activations, Brake, Columns, Form, Isa, LANES, Lanes, Packed, Scalar, Scale, Team, matmul,
+    Activations, Brake, Codes, Columns, Form, Isa, LANES, Lanes, Packed, Scalar, Scale, Team, matmul,
 };
 use crate::quant::{Encoding, pack};
 
@@ -174,7 +174,7 @@ fn decode<T: TileForm>(form: T, bytes: &[u8], lane: usize, out: &mut [f32]) {
         let group = form.group(Scalar, bytes, b);
         for (i, x) in out.iter_mut().enumerate() {
             let byte = Scalar.line_as_i(group.lines[i / 4])[lane].to_le_bytes()[i % 4];
-            let code = if T::SIGNED { i32::from(byte.cast_signed()) } else { i32::from(byte) };
+            let code = if T::CODES == Codes::I8 { i32::from(byte.cast_signed()) } else { i32::from(byte) };
             let half = i / 16;
             let code = (code - T::OFFSET) * group.sub[half][lane];
             *x = group.scale[half][lane] * code as f32 + group.min[half][lane];

@@ -1,7 +1,7 @@
 //! How each packed form's bytes become lanes: eight lines of codes and their scales per 32 columns.
 
 use super::forms::Form;
-use super::lanes::Lanes;
+use super::lanes::{Codes, Lanes};
 
 /// Thirty-two columns of sixteen rows, unpacked.
 ///
@@ -37,8 +37,8 @@ pub(super) enum Terms {
 pub(super) trait TileForm: Copy {
     /// The terms of its sums.
     const TERMS: Terms;
-    /// Whether codes are signed bytes (else unsigned of at most 127).
-    const SIGNED: bool = false;
+    /// What its codes are.
+    const CODES: Codes;
     /// What is subtracted from each code.
     const OFFSET: i32 = 0;
 
@@ -118,6 +118,7 @@ impl<S: ScaleKind> Q4<S> {
 
 impl<S: ScaleKind> TileForm for Q4<S> {
     const TERMS: Terms = Terms::Scale;
+    const CODES: Codes = Codes::Nibbles;
     const OFFSET: i32 = 8;
 
     #[inline(always)]
@@ -139,7 +140,7 @@ impl<S: ScaleKind> Q4Codebook<S> {
 
 impl<S: ScaleKind> TileForm for Q4Codebook<S> {
     const TERMS: Terms = Terms::Scale;
-    const SIGNED: bool = true;
+    const CODES: Codes = Codes::I8;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -155,6 +156,7 @@ pub(super) struct Q4Affine;
 
 impl TileForm for Q4Affine {
     const TERMS: Terms = Terms::ScaleMin;
+    const CODES: Codes = Codes::Nibbles;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -171,6 +173,7 @@ pub(super) struct Q4K;
 
 impl TileForm for Q4K {
     const TERMS: Terms = Terms::ScaleMin;
+    const CODES: Codes = Codes::Nibbles;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -206,6 +209,7 @@ pub(super) struct Q6K;
 
 impl TileForm for Q6K {
     const TERMS: Terms = Terms::SubHalves;
+    const CODES: Codes = Codes::U7;
     const OFFSET: i32 = 32;
 
     #[inline(always)]
@@ -239,7 +243,7 @@ pub(super) struct Q8;
 
 impl TileForm for Q8 {
     const TERMS: Terms = Terms::Scale;
-    const SIGNED: bool = true;
+    const CODES: Codes = Codes::I8;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -255,7 +259,7 @@ pub(super) struct Q8Halves;
 
 impl TileForm for Q8Halves {
     const TERMS: Terms = Terms::ScaleHalves;
-    const SIGNED: bool = true;
+    const CODES: Codes = Codes::I8;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -272,6 +276,7 @@ pub(super) struct Q8Affine;
 
 impl TileForm for Q8Affine {
     const TERMS: Terms = Terms::ScaleMin;
+    const CODES: Codes = Codes::U7;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -287,6 +292,7 @@ pub(super) struct Q8AffineHalves;
 
 impl TileForm for Q8AffineHalves {
     const TERMS: Terms = Terms::ScaleMinHalves;
+    const CODES: Codes = Codes::U7;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
