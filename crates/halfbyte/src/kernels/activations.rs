@@ -1,27 +1,94 @@
 //! Activations as the matrix kernels read them: int8 in tiles of tokens, or f32.
 
 use super::buffer::resize;
+use super::forms::Needs;
 use super::lanes::{LANES, Lanes};
+use super::panel::Panels;
+use super::team::Disjoint;
 use super::{Brake, Isa, Op, Team};
 use crate::error::Result;
 
 /// Columns that share an activation scale.
-pub(super) const GROUP: usize = 32;
-/// Words that one token has in each 32-column group of a tile: see [`Record`].
-pub(super) const WORDS: usize = 14;
+pub(crate) const GROUP: usize = 32;
+/// Words that one token has in each 32-column group of a tile: see [`word`].
+pub(super) const WORDS: usize = 15;
+
+/// What stands in the words of a group, besides the codes of columns 4j..4j + 4 in word j < 8.
+pub(super) mod word {
+    /// The scale d, as f32 bits.
+    pub(in super::super) const SCALE: usize = 8;
+    /// −8·Σq of all 32 columns: what an offset of 8 adds to each code, as the start of a sum.
+    pub(in super::super) const START: usize = 9;
+    /// d·Σq of all 32 columns, as f32 bits.
+    pub(in super::super) const SCALED_SUM: usize = 10;
+    /// −8·Σq of columns 0..16 and 16..32.
+    pub(in super::super) const HALF_START: usize = 11;
+    /// d·Σq of columns 0..16 and 16..32, as f32 bits.
+    pub(in super::super) const HALF_SCALED_SUM: usize = 13;
+}
+
+/// Rows that activations are taken from, computed as they are taken.
+pub(crate) trait Source: Sync {
+    /// Columns 32g..32g + 32 of `row`, zeros past the last column.
+    fn group<L: Lanes>(&self, isa: L, row: usize, g: usize) -> [L::F; 2];
+}
+
+/// Rows in memory, one after another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plain<'a> {
+    /// (rows, k).
+    pub(crate) x: &'a [f32],
+    pub(crate) k: usize,
+}
+
+impl Source for Plain<'_> {
+    #[inline(always)]
+    fn group<L: Lanes>(&self, isa: L, row: usize, g: usize) -> [L::F; 2] {
+        load_group(isa, &self.x[row * self.k..][..self.k], g)
+    }
+}
+
+/// Some rows of another source, in the order of `rows`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Picked<'a, S> {
+    pub(crate) source: &'a S,
+    pub(crate) rows: &'a [usize],
+}
+
+impl<S: Source> Source for Picked<'_, S> {
+    #[inline(always)]
+    fn group<L: Lanes>(&self, isa: L, row: usize, g: usize) -> [L::F; 2] {
+        self.source.group(isa, self.rows[row], g)
+    }
+}
+
+/// Elements 32g..32g + 32 of `x`, zeros past its end.
+#[inline(always)]
+pub(crate) fn load_group<L: Lanes>(isa: L, x: &[f32], g: usize) -> [L::F; 2] {
+    let rest = &x[(g * GROUP).min(x.len())..];
+    if let Some(group) = rest.first_chunk::<GROUP>() {
+        let (halves, _) = group.as_chunks::<LANES>();
+        return [isa.load(&halves[0]), isa.load(&halves[1])];
+    }
+    let mut padded = [0.0; GROUP];
+    padded[..rest.len()].copy_from_slice(rest);
+    let (halves, _) = padded.as_chunks::<LANES>();
+    [isa.load(&halves[0]), isa.load(&halves[1])]
+}
 
 /// Rows of activations, (m, k), ready to be multiplied.
 ///
-/// Tokens are grouped in tiles of `width` (at most the instruction set's `MAX_TILE`). For each
-/// group of 32 columns a tile holds `WORDS` rows of `width` words: eight quads of int8 (column
-/// 4j..4j+4 in word j), the scale d, d·Σq, Σq of either half of 16, and d·Σq of either half.
+/// Tokens are grouped in tiles that a kernel keeps in registers. For each group of 32 columns a tile
+/// holds `WORDS` rows of its width: see [`word`].
 #[derive(Debug, Default)]
 pub(crate) struct Activations {
     rows: usize,
     k: usize,
     tiles: Vec<Tile>,
-    quantized: Vec<i32>,
+    words: Vec<i32>,
     floats: Vec<f32>,
+    /// Room in which the matrix kernel unpacks weights.
+    pub(super) panels: Panels,
 }
 
 /// Consecutive tokens that a kernel keeps in registers together.
@@ -29,8 +96,12 @@ pub(crate) struct Activations {
 pub(super) struct Tile {
     /// The first token.
     pub(super) start: usize,
-    /// Tokens: 1, 2, 4, 8 or 12.
+    /// Tokens.
+    pub(super) rows: usize,
+    /// Places for tokens, one of [`WIDTHS`]; those past `rows` hold zeros.
     pub(super) width: usize,
+    /// Places in the tiles before.
+    before: usize,
 }
 
 impl Activations {
@@ -46,63 +117,73 @@ impl Activations {
 
     /// The words of `tile`, `k / 32` (rounded up) records of `WORDS · width`.
     #[inline(always)]
-    pub(super) fn quantized(&self, tile: Tile) -> &[i32] {
-        let per_token = self.k.div_ceil(GROUP) * WORDS;
-        &self.quantized[tile.start * per_token..][..tile.width * per_token]
+    pub(super) fn words(&self, tile: Tile) -> &[i32] {
+        let per_place = self.k.div_ceil(GROUP) * WORDS;
+        &self.words[tile.before * per_place..][..tile.width * per_place]
     }
 
-    /// The floats of `tile`: `k` rows of `width`.
+    /// The floats of `tile`: `k` (rounded up to 32) rows of `width`.
     #[inline(always)]
     pub(super) fn floats(&self, tile: Tile) -> &[f32] {
-        &self.floats[tile.start * self.k..][..tile.width * self.k]
+        let per_place = self.k.next_multiple_of(GROUP);
+        &self.floats[tile.before * per_place..][..tile.width * per_place]
     }
 
-    /// Takes in `x` (rows, k): quantized if `int8`, and as floats if `float`.
+    /// Takes in `rows` rows of `k` columns in the shapes that `needs` names.
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub(crate) fn fill(
         &mut self,
-        team: &Team,
-        x: &[f32],
-        k: usize,
-        (int8, float): (bool, bool),
+        team: &Team<'_>,
+        source: &impl Source,
+        (rows, k): (usize, usize),
+        needs: Needs,
     ) -> Result<()> {
-        self.k = k;
-        self.rows = x.len() / k.max(1);
-        self.tiles = cut(self.rows, team.isa());
-        let words = if int8 { self.rows * k.div_ceil(GROUP) * WORDS } else { 0 };
-        resize(&mut self.quantized, words)?;
-        resize(&mut self.floats, if float { self.rows * k } else { 0 })?;
-        if int8 {
-            let per_token = k.div_ceil(GROUP) * WORDS;
-            let mut rest = self.quantized.as_mut_slice();
-            let mut jobs = Vec::with_capacity(self.tiles.len());
-            for tile in &self.tiles {
-                let (words, tail) = rest.split_at_mut(tile.width * per_token);
-                rest = tail;
-                jobs.push(Quantize { x: &x[tile.start * k..][..tile.width * k], k, words });
-            }
-            team.each_chunk(&mut jobs, 1, &Brake::none(), |_, job| team.isa().run(&mut job[0]));
+        (self.rows, self.k) = (rows, k);
+        cut(rows, team.isa(), &mut self.tiles)?;
+        let places = self.tiles.last().map_or(0, |tile| tile.before + tile.width);
+        let n_groups = k.div_ceil(GROUP);
+        let len =
+            |wanted: bool, per_group: usize| if wanted { places * n_groups * per_group } else { 0 };
+        resize(&mut self.words, len(needs.codes, WORDS))?;
+        resize(&mut self.floats, len(needs.floats, GROUP))?;
+        if needs.codes && self.tiles.len() > 1 {
+            self.panels.reserve(team.threads(), n_groups)?;
         }
-        if float {
-            for tile in &self.tiles {
-                let out = &mut self.floats[tile.start * k..][..tile.width * k];
-                let x = &x[tile.start * k..][..tile.width * k];
-                for (t, row) in x.chunks_exact(k).enumerate() {
-                    for (i, &v) in row.iter().enumerate() {
-                        out[i * tile.width + t] = v;
-                    }
-                }
+        let (words, floats) = (Disjoint::new(&mut self.words), Disjoint::new(&mut self.floats));
+        let per_job = groups_per_job(&self.tiles, n_groups, team.threads());
+        let jobs_per_tile = n_groups.div_ceil(per_job).max(1);
+        let tiles = &self.tiles;
+        team.each(tiles.len() * jobs_per_tile, &Brake::none(), |job| {
+            let tile = tiles[job / jobs_per_tile];
+            let first = job % jobs_per_tile * per_job;
+            let groups = first..n_groups.min(first + per_job);
+            let part = |per_group: usize| {
+                let start = (tile.before * n_groups + tile.width * groups.start) * per_group;
+                start..start + tile.width * groups.len() * per_group
+            };
+            if needs.codes {
+                // SAFETY: these groups of this tile: each job has its own.
+                let words = unsafe { words.part(part(WORDS)) };
+                team.isa().run(Quantize { source, tile, first, words });
             }
-        }
+            if needs.floats {
+                // SAFETY: as above.
+                let floats = unsafe { floats.part(part(GROUP)) };
+                team.isa().run(Transpose { source, tile, first, floats });
+            }
+        });
         Ok(())
     }
 }
 
-/// Cuts `rows` tokens into tiles: as many widest ones as fit, then powers of two.
-fn cut(rows: usize, isa: Isa) -> Vec<Tile> {
+/// Widths of tiles for which there are kernels.
+pub(super) const WIDTHS: [usize; 7] = [1, 2, 3, 4, 6, 8, 12];
+
+/// Cuts `rows` tokens into as few tiles as possible, of about equal size.
+fn cut(rows: usize, isa: Isa, tiles: &mut Vec<Tile>) -> Result<()> {
     struct MaxTile;
     impl Op for MaxTile {
         type Output = usize;
@@ -110,77 +191,134 @@ fn cut(rows: usize, isa: Isa) -> Vec<Tile> {
             L::MAX_TILE
         }
     }
-    let widest = isa.run(MaxTile);
-    let mut tiles = Vec::with_capacity(rows / widest + 4);
-    let mut start = 0;
-    while start < rows {
-        let left = rows - start;
-        let width = if left >= widest { widest } else { 1 << left.ilog2() };
-        tiles.push(Tile { start, width });
-        start += width;
+    let n_tiles = rows.div_ceil(isa.run(MaxTile));
+    resize(tiles, n_tiles)?;
+    let (mut start, mut before) = (0, 0);
+    for (i, tile) in tiles.iter_mut().enumerate() {
+        let rows = rows / n_tiles + usize::from(i < rows % n_tiles);
+        let width = WIDTHS.into_iter().find(|&w| w >= rows).unwrap_or(rows);
+        *tile = Tile { start, rows, width, before };
+        start += rows;
+        before += width;
     }
-    tiles
+    Ok(())
 }
 
-/// Quantizes the tokens of one tile to int8 with one f32 scale per 32 columns.
+impl Default for Tile {
+    fn default() -> Self {
+        Self { start: 0, rows: 0, width: 1, before: 0 }
+    }
+}
+
+/// Groups of a tile that one thread takes at a time: all of them where there are many tiles, and in
+/// one go what takes less time than handing it out.
+fn groups_per_job(tiles: &[Tile], n_groups: usize, threads: usize) -> usize {
+    /// About a microsecond of work.
+    const LEAST: usize = 128;
+    let places = tiles.first().map_or(1, |tile| tile.width);
+    if tiles.len() >= 4 * threads {
+        return n_groups.max(1);
+    }
+    n_groups.div_ceil(threads).max(LEAST / places).max(1)
+}
+
+/// Quantizes some groups of one tile to int8 with one f32 scale per 32 columns.
 ///
 /// `d = max|x| / 127`, `q = round_ties_even(x · (127 / max|x|))`; a group below 1e-30 becomes zero,
 /// one that holds NaN or infinity becomes NaN.
-pub(crate) struct Quantize<'a> {
-    /// (width, k).
-    x: &'a [f32],
-    k: usize,
+struct Quantize<'a, S> {
+    source: &'a S,
+    tile: Tile,
+    /// The first group.
+    first: usize,
     words: &'a mut [i32],
 }
 
-impl Op for &mut Quantize<'_> {
+impl<S: Source> Op for Quantize<'_, S> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, isa: L) {
-        let width = self.x.len() / self.k;
-        for (t, row) in self.x.chunks_exact(self.k).enumerate() {
-            let records = self.words.chunks_exact_mut(WORDS * width);
-            for (group, record) in row.chunks(GROUP).zip(records) {
-                let mut x = [0.0; GROUP];
-                x[..group.len()].copy_from_slice(group);
-                quantize_group(isa, &x, |word, value| record[word * width + t] = value);
+        let Tile { start, rows, width, .. } = self.tile;
+        for (g, record) in self.words.chunks_exact_mut(WORDS * width).enumerate() {
+            for t in 0..rows {
+                let x = self.source.group(isa, start + t, self.first + g);
+                let words = quantize_group(isa, x);
+                for (j, word) in words.into_iter().enumerate() {
+                    record[j * width + t] = word;
+                }
+            }
+            for t in rows..width {
+                record.iter_mut().skip(t).step_by(width).for_each(|word| *word = 0);
             }
         }
     }
 }
 
 #[inline(always)]
-fn quantize_group<L: Lanes>(isa: L, x: &[f32; GROUP], mut put: impl FnMut(usize, i32)) {
-    let (halves, _) = x.as_chunks::<LANES>();
-    let halves = [isa.load(&halves[0]), isa.load(&halves[1])];
-    let abs = halves.map(|h| isa.and_i(isa.as_i(h), isa.splat_i(i32::MAX)));
+fn quantize_group<L: Lanes>(isa: L, x: [L::F; 2]) -> [i32; WORDS] {
     // As integers the bits of non-negative floats order like the floats, NaN above infinity:
     // the maximum does not depend on the order.
-    let mut lanes = [0; LANES];
-    isa.store_i(isa.max_i(abs[0], abs[1]), &mut lanes);
-    let max = f32::from_bits(lanes.into_iter().fold(0, Ord::max).cast_unsigned());
+    let abs = x.map(|x| isa.and_i(isa.as_i(x), isa.splat_i(i32::MAX)));
+    let max = f32::from_bits(isa.max_lanes(isa.max_i(abs[0], abs[1])).cast_unsigned());
     let (scale, inverse) = match max {
         m if !m.is_finite() => (f32::NAN, 0.0),
         m if m < 1e-30 => (0.0, 0.0),
         m => (m / 127.0, 127.0 / m),
     };
+    let mut words = [0; WORDS];
+    words[word::SCALE] = scale.to_bits().cast_signed();
+    if inverse == 0.0 {
+        // Σq is 0; with a NaN scale everything that it meets is NaN.
+        let nothing = (scale * 0.0).to_bits().cast_signed();
+        words[word::SCALED_SUM] = nothing;
+        words[word::HALF_SCALED_SUM] = nothing;
+        words[word::HALF_SCALED_SUM + 1] = nothing;
+        return words;
+    }
     let mut sums = [0; 2];
-    for (half, &x) in halves.iter().enumerate() {
-        let mut q = [0; LANES];
-        if inverse > 0.0 {
-            isa.store_i(isa.round(isa.mul(x, isa.splat(inverse))), &mut q);
-        }
-        sums[half] = q.iter().sum();
-        for (j, q) in q.as_chunks::<4>().0.iter().enumerate() {
-            put(4 * half + j, i32::from_le_bytes(q.map(|q| q as u8)));
+    for (half, x) in x.into_iter().enumerate() {
+        let q = isa.round(isa.mul(x, isa.splat(inverse)));
+        sums[half] = isa.sum_lanes_i(q);
+        let (quads, _) = words.as_chunks_mut::<4>();
+        quads[half] = isa.narrow(q);
+    }
+    let [low, high] = sums;
+    let scaled = |sum: i32| (scale * sum as f32).to_bits().cast_signed();
+    words[word::START] = -8 * (low + high);
+    words[word::SCALED_SUM] = scaled(low + high);
+    for (half, sum) in sums.into_iter().enumerate() {
+        words[word::HALF_START + half] = -8 * sum;
+        words[word::HALF_SCALED_SUM + half] = scaled(sum);
+    }
+    words
+}
+
+/// Writes some groups of one tile as floats, token by token for each column.
+struct Transpose<'a, S> {
+    source: &'a S,
+    tile: Tile,
+    first: usize,
+    floats: &'a mut [f32],
+}
+
+impl<S: Source> Op for Transpose<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, isa: L) {
+        let Tile { start, rows, width, .. } = self.tile;
+        self.floats.fill(0.0);
+        for (g, columns) in self.floats.chunks_exact_mut(GROUP * width).enumerate() {
+            for t in 0..rows {
+                let halves = self.source.group(isa, start + t, self.first + g);
+                let mut lanes = [[0.0; LANES]; 2];
+                isa.store(halves[0], &mut lanes[0]);
+                isa.store(halves[1], &mut lanes[1]);
+                for (column, x) in columns.chunks_exact_mut(width).zip(lanes.as_flattened()) {
+                    column[t] = *x;
+                }
+            }
         }
     }
-    let word = |x: f32| x.to_bits().cast_signed();
-    put(8, word(scale));
-    put(9, word(scale * (sums[0] + sums[1]) as f32));
-    put(10, sums[0]);
-    put(11, sums[1]);
-    put(12, word(scale * sums[0] as f32));
-    put(13, word(scale * sums[1] as f32));
 }

@@ -148,6 +148,21 @@ impl Lanes for Avx512Vnni {
         simd!(_mm512_max_epi32(a, b))
     }
     #[inline(always)]
+    fn max_lanes(self, x: Self::I) -> i32 {
+        simd!(_mm512_reduce_max_epi32(x))
+    }
+    #[inline(always)]
+    fn sum_lanes_i(self, x: Self::I) -> i32 {
+        simd!(_mm512_reduce_add_epi32(x))
+    }
+    #[inline(always)]
+    fn narrow(self, x: Self::I) -> [i32; 4] {
+        let bytes = simd!(_mm512_cvtepi32_epi8(x));
+        let mut words = [0; 4];
+        simd!(_mm_storeu_si128(words.as_mut_ptr().cast(), bytes));
+        words
+    }
+    #[inline(always)]
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I {
         simd!(_mm512_and_si512(a, b))
     }
@@ -180,6 +195,15 @@ impl Lanes for Avx512Vnni {
     #[inline(always)]
     fn load_line(self, x: &[u8; 64]) -> Self::B {
         simd!(_mm512_loadu_si512(x.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn store_line(self, x: Self::B, out: &mut [u8; 64]) {
+        simd!(_mm512_storeu_si512(out.as_mut_ptr().cast(), x));
+    }
+    #[inline(always)]
+    fn prefetch(self, bytes: &[u8], at: usize) {
+        let line = bytes.as_ptr().wrapping_add(at);
+        simd!(_mm_prefetch::<_MM_HINT_T0>(line.cast()));
     }
     #[inline(always)]
     fn line_as_i(self, x: Self::B) -> Self::I {

@@ -79,6 +79,17 @@ impl std::fmt::Debug for Buffer {
     }
 }
 
+/// A cache line of bytes, aligned as one.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Line(pub(crate) [u8; 64]);
+
+impl Default for Line {
+    fn default() -> Self {
+        Self([0; 64])
+    }
+}
+
 /// Resizes `data` with the allocation checked; what it held before stays in front.
 ///
 /// # Errors

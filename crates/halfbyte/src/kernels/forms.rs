@@ -45,6 +45,22 @@ pub(crate) enum Form {
     F32,
 }
 
+/// The shapes in which a product wants its activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// As int8 codes with their scales and sums.
+    pub(crate) codes: bool,
+    /// As f32.
+    pub(crate) floats: bool,
+}
+
+impl std::ops::BitOr for Needs {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self { codes: self.codes | other.codes, floats: self.floats | other.floats }
+    }
+}
+
 impl Form {
     /// Bytes of sixteen rows of `k` weights; `None` if that overflows.
     pub(crate) fn group_bytes(self, k: usize) -> Option<usize> {
@@ -67,6 +83,11 @@ impl Form {
     /// Whether the weights are floats, multiplied by float activations.
     pub(crate) fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::BF16 | Self::F32)
+    }
+
+    /// What a product with weights of this form needs of its activations.
+    pub(crate) fn needs(self) -> Needs {
+        Needs { codes: !self.is_float(), floats: self.is_float() }
     }
 }
 
@@ -119,6 +140,10 @@ impl Packed {
     #[inline(always)]
     pub(super) fn group(&self, g: usize) -> &[u8] {
         &self.data[g * self.group_bytes..][..self.group_bytes]
+    }
+    /// All bytes, group after group.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.data
     }
     /// All groups' bytes, group after group.
     pub(crate) fn groups_mut(&mut self) -> &mut [u8] {

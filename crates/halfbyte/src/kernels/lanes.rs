@@ -20,7 +20,7 @@ pub(crate) trait Lanes: Copy + Send + Sync {
 
     /// What [`dot_i8`](Self::dot_i8) adds to each weight before it multiplies.
     const I8_BIAS: i32;
-    /// Tokens that the matrix kernel keeps in registers at once: 4, 8 or 12.
+    /// Tokens that the matrix kernel keeps in registers at once, one of the widths of tiles.
     const MAX_TILE: usize;
 
     fn splat(self, x: f32) -> Self::F;
@@ -51,6 +51,28 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// The low 32 bits of the product.
     fn mul_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn max_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The largest lane.
+    #[inline(always)]
+    fn max_lanes(self, x: Self::I) -> i32 {
+        let mut lanes = [0; LANES];
+        self.store_i(x, &mut lanes);
+        lanes.into_iter().fold(i32::MIN, Ord::max)
+    }
+    /// The sum of all lanes, which is within i32.
+    #[inline(always)]
+    fn sum_lanes_i(self, x: Self::I) -> i32 {
+        let mut lanes = [0; LANES];
+        self.store_i(x, &mut lanes);
+        lanes.into_iter().sum()
+    }
+    /// The lanes as signed bytes, four to a word, little-endian; each is within i8.
+    #[inline(always)]
+    fn narrow(self, x: Self::I) -> [i32; 4] {
+        let mut lanes = [0; LANES];
+        self.store_i(x, &mut lanes);
+        let (quads, _) = lanes.as_chunks::<4>();
+        std::array::from_fn(|i| i32::from_le_bytes(quads[i].map(|x| x as u8)))
+    }
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn or_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Shift left by `n` < 32.
@@ -65,6 +87,14 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn as_f(self, x: Self::I) -> Self::F;
 
     fn load_line(self, x: &[u8; 64]) -> Self::B;
+    #[inline(always)]
+    fn store_line(self, x: Self::B, out: &mut [u8; 64]) {
+        let mut dwords = [0; LANES];
+        self.store_i(self.line_as_i(x), &mut dwords);
+        for (out, dword) in out.as_chunks_mut::<4>().0.iter_mut().zip(dwords) {
+            *out = dword.to_le_bytes();
+        }
+    }
     /// The line as sixteen little-endian i32.
     fn line_as_i(self, x: Self::B) -> Self::I;
     /// The reverse of [`line_as_i`](Self::line_as_i).
@@ -80,6 +110,10 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn dot_u7(self, acc: Self::I, w: Self::B, x: i32) -> Self::I;
     /// `acc + Σ₄ (w + I8_BIAS)·x` in each lane: signed weights.
     fn dot_i8(self, acc: Self::I, w: Self::B, x: i32) -> Self::I;
+
+    /// Asks for the cache line at `bytes[at]`, which may lie outside; changes nothing.
+    #[inline(always)]
+    fn prefetch(self, _bytes: &[u8], _at: usize) {}
 
     /// `start[t] + Σ w·x` over at most eight lines for each of W tokens; `x[j][t]` goes with line j.
     ///

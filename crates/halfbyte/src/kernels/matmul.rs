@@ -1,70 +1,125 @@
 //! Weights times activations: one generic loop for every form, batch and instruction set.
 
-use super::activations::{Activations, GROUP, Tile, WORDS};
+use std::ops::Range;
+
+use super::activations::{Activations, GROUP, Tile, WORDS, word};
+use super::buffer::Line;
 use super::forms::{Form, Packed, Scale};
 use super::lanes::{Codes, LANES, Lanes};
+use super::panel;
 use super::team::Disjoint;
 use super::tiles::{self, Group, Terms, TileForm};
 use super::{Brake, Op, Team};
 
-/// Where a product's columns stand in a wider output row.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Columns {
+/// Where a product goes: some columns of wider rows.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    /// (m, stride).
+    pub(crate) out: &'a mut [f32],
     /// Elements of an output row.
     pub(crate) stride: usize,
     /// The first column.
     pub(crate) first: usize,
+    /// Added to each row of the product, (n).
+    pub(crate) bias: Option<&'a [f32]>,
+    /// Whether the product is added to what is there, or replaces it.
+    pub(crate) add: bool,
 }
 
-/// Row groups that a thread takes at a time: long enough to stream, short enough to cancel
-/// within milliseconds.
-const GROUPS_PER_JOB: usize = 16;
+/// Bytes of weights that a thread streams at a time: long enough to stream, short enough to share
+/// out evenly and to cancel within milliseconds.
+const JOB_BYTES: usize = 128 << 10;
 
-/// `out[m, first + n] = Σₖ w[n, k] · x[m, k]`.
+/// `out[m, first + n] (+)= Σₖ w[n, k] · x[m, k] (+ bias[n])`.
 ///
-/// `w` (n, k), `x` (m, k), `out` (m, stride). Each element is one fixed sequence of operations
-/// (README.md §3): the same bits for any team, batch and instruction set. Once `brake` is pulled
-/// the rest of `out` stays as it was.
+/// `w` (n, k), `x` (m, k). Each element is one fixed sequence of operations (README.md §3): the same
+/// bits for any team, batch and instruction set. Once `brake` is pulled the rest of `out` stays as
+/// it was.
 ///
 /// # Panics
 ///
 /// If the shapes disagree.
 pub(crate) fn matmul(
-    team: &Team,
+    team: &Team<'_>,
     brake: &Brake<'_>,
     w: &Packed,
-    x: &Activations,
-    out: &mut [f32],
-    columns: Columns,
+    x: &mut Activations,
+    target: Target<'_>,
 ) {
+    let (n, rows) = (w.n(), x.rows());
     assert!(w.k() == x.k(), "weights have {} columns, activations {}", w.k(), x.k());
-    assert!(columns.first + w.n() <= columns.stride, "columns outside the row");
-    assert!(
-        out.len() == x.rows() * columns.stride,
-        "output of {} for {} rows",
-        out.len(),
-        x.rows()
-    );
-    let out = Disjoint::new(out);
-    team.each(w.n_groups().div_ceil(GROUPS_PER_JOB), brake, |job| {
-        let first = job * GROUPS_PER_JOB;
-        let last = (first + GROUPS_PER_JOB).min(w.n_groups());
-        for group in first..last {
-            team.isa().run(GroupProduct { w, x, group, out: &out, columns });
-        }
-    });
+    assert!(target.first + n <= target.stride, "columns outside the row");
+    assert!(target.out.len() == rows * target.stride, "output of another size");
+    assert!(target.bias.is_none_or(|bias| bias.len() == n), "bias of another size");
+    let Target { out, stride, first, bias, add } = target;
+    let output = Output { out: Disjoint::new(out), n, stride, first, bias, add };
+    let n_groups = w.n_groups();
+    if x.tiles().len() > 1 && !w.form().is_float() {
+        let mut panels = std::mem::take(&mut x.panels);
+        let per_job = panels.row_groups(tiles::terms(w.form()));
+        let (lines, per_thread) = panels.shared();
+        team.each_worker(n_groups.div_ceil(per_job), brake, |worker, job| {
+            let groups = job * per_job..n_groups.min((job + 1) * per_job);
+            // SAFETY: each thread has its own panel, and runs one job at a time.
+            let panel = unsafe { lines.part(worker * per_thread..(worker + 1) * per_thread) };
+            team.isa().run(Product { w, x, groups, panel: Some(panel), output: &output });
+        });
+        x.panels = panels;
+    } else {
+        let per_job = (JOB_BYTES / w.group_bytes().max(1)).max(1);
+        team.each(n_groups.div_ceil(per_job), brake, |job| {
+            let groups = job * per_job..n_groups.min((job + 1) * per_job);
+            team.isa().run(Product { w, x, groups, panel: None, output: &output });
+        });
+    }
 }
 
-/// Sixteen rows of weights times all tokens.
-struct GroupProduct<'a> {
+/// A [`Target`] that several threads write.
+struct Output<'a> {
+    out: Disjoint<'a, f32>,
+    n: usize,
+    stride: usize,
+    first: usize,
+    bias: Option<&'a [f32]>,
+    add: bool,
+}
+
+impl Output<'_> {
+    /// Writes a tile's sums of row group `group`, leaving out padded rows and padded tokens.
+    #[inline(always)]
+    fn store<L: Lanes, const W: usize>(&self, isa: L, group: usize, tile: Tile, sums: [L::F; W]) {
+        let row = group * LANES;
+        let n = LANES.min(self.n - row);
+        for (t, sum) in sums.into_iter().enumerate().take(tile.rows) {
+            let mut lanes = [0.0; LANES];
+            isa.store(sum, &mut lanes);
+            let at = (tile.start + t) * self.stride + self.first + row;
+            // SAFETY: this row group's columns of this token's row; every group and token is
+            // computed once, so no other part meets it.
+            let out = unsafe { self.out.part(at..at + n) };
+            if let Some(bias) = self.bias {
+                lanes.iter_mut().zip(&bias[row..row + n]).for_each(|(y, b)| *y += b);
+            }
+            if self.add {
+                out.iter_mut().zip(&lanes).for_each(|(out, y)| *out += y);
+            } else {
+                out.copy_from_slice(&lanes[..n]);
+            }
+        }
+    }
+}
+
+/// Some row groups of weights times all tokens.
+struct Product<'a> {
     w: &'a Packed,
     x: &'a Activations,
-    group: usize,
-    out: &'a Disjoint<'a, f32>,
-    columns: Columns,
+    groups: Range<usize>,
+    /// Where to unpack the weights, if they serve more than one tile.
+    panel: Option<&'a mut [Line]>,
+    output: &'a Output<'a>,
 }
 
-impl Op for GroupProduct<'_> {
+impl Op for Product<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -91,67 +146,70 @@ impl Op for GroupProduct<'_> {
     }
 }
 
-impl GroupProduct<'_> {
+/// Calls `$body` with `$W` bound to the tile's width, where the instruction set has such tiles.
+macro_rules! with_width {
+    ($tile:expr, $L:ident, $W:ident => $body:expr) => {
+        with_width!(@ $tile, $L, $W => $body, 1 2 3 4 6 8 12)
+    };
+    (@ $tile:expr, $L:ident, $W:ident => $body:expr, $($width:literal)*) => {
+        match $tile.width {
+            $($width if $width <= $L::MAX_TILE => {
+                const $W: usize = $width;
+                $body
+            })*
+            width => unreachable!("no tile is {width} wide"),
+        }
+    };
+}
+
+impl Product<'_> {
     #[inline(always)]
-    fn quantized<L: Lanes, T: TileForm>(&self, isa: L, form: T) {
-        let bytes = self.w.group(self.group);
-        for &tile in self.x.tiles() {
-            let words = self.x.quantized(tile);
-            match tile.width {
-                1 => self.store(isa, tile, quantized_tile::<L, T, 1>(isa, form, bytes, words)),
-                2 => self.store(isa, tile, quantized_tile::<L, T, 2>(isa, form, bytes, words)),
-                4 => self.store(isa, tile, quantized_tile::<L, T, 4>(isa, form, bytes, words)),
-                8 if L::MAX_TILE >= 8 => {
-                    self.store(isa, tile, quantized_tile::<L, T, 8>(isa, form, bytes, words));
+    fn quantized<L: Lanes, T: TileForm>(self, isa: L, form: T) {
+        let Self { w, x, groups, panel, output } = self;
+        let Some(panel) = panel else {
+            for group in groups {
+                for &tile in x.tiles() {
+                    with_width!(tile, L, W => {
+                        let sums = stream::<L, T, W>(isa, form, w.group(group), x.words(tile));
+                        output.store(isa, group, tile, sums);
+                    });
                 }
-                12 if L::MAX_TILE >= 12 => {
-                    self.store(isa, tile, quantized_tile::<L, T, 12>(isa, form, bytes, words));
-                }
-                width => unreachable!("no tile is {width} wide"),
+            }
+            return;
+        };
+        let per_row_group = w.k().div_ceil(GROUP) * T::TERMS.lines();
+        for (group, panel) in groups.clone().zip(panel.chunks_exact_mut(per_row_group)) {
+            panel::unpack(isa, form, w.group(group), panel);
+        }
+        for &tile in x.tiles() {
+            let words = x.words(tile);
+            for (group, panel) in groups.clone().zip(panel.chunks_exact(per_row_group)) {
+                with_width!(tile, L, W => {
+                    let sums = unpacked::<L, T, W>(isa, panel, words);
+                    output.store(isa, group, tile, sums);
+                });
             }
         }
     }
 
     #[inline(always)]
-    fn float<L: Lanes>(&self, isa: L, form: Form) {
-        let bytes = self.w.group(self.group);
-        for &tile in self.x.tiles() {
-            let x = self.x.floats(tile);
-            match tile.width {
-                1 => self.store(isa, tile, float_tile::<L, 1>(isa, form, bytes, x)),
-                2 => self.store(isa, tile, float_tile::<L, 2>(isa, form, bytes, x)),
-                4 => self.store(isa, tile, float_tile::<L, 4>(isa, form, bytes, x)),
-                8 if L::MAX_TILE >= 8 => {
-                    self.store(isa, tile, float_tile::<L, 8>(isa, form, bytes, x));
-                }
-                12 if L::MAX_TILE >= 12 => {
-                    self.store(isa, tile, float_tile::<L, 12>(isa, form, bytes, x));
-                }
-                width => unreachable!("no tile is {width} wide"),
+    fn float<L: Lanes>(self, isa: L, form: Form) {
+        for group in self.groups {
+            let bytes = self.w.group(group);
+            for &tile in self.x.tiles() {
+                let x = self.x.floats(tile);
+                with_width!(tile, L, W => {
+                    let sums = float_tile::<L, W>(isa, form, self.w.k(), bytes, x);
+                    self.output.store(isa, group, tile, sums);
+                });
             }
-        }
-    }
-
-    /// Writes a tile's sums, leaving out the padded rows of the last group.
-    #[inline(always)]
-    fn store<L: Lanes, const W: usize>(&self, isa: L, tile: Tile, sums: [L::F; W]) {
-        let first = self.group * LANES;
-        let n = LANES.min(self.w.n() - first);
-        for (t, sum) in sums.into_iter().enumerate() {
-            let mut lanes = [0.0; LANES];
-            isa.store(sum, &mut lanes);
-            let at = (tile.start + t) * self.columns.stride + self.columns.first + first;
-            // SAFETY: this group's columns of this token's row; every group and token is computed
-            // once, so no other part meets it.
-            let out = unsafe { self.out.part(at..at + n) };
-            out.copy_from_slice(&lanes[..n]);
         }
     }
 }
 
-/// The sums of sixteen quantized rows over all columns, for W tokens.
+/// The sums of sixteen packed rows over all columns, for W tokens.
 #[inline(always)]
-fn quantized_tile<L: Lanes, T: TileForm, const W: usize>(
+fn stream<L: Lanes, T: TileForm, const W: usize>(
     isa: L,
     form: T,
     bytes: &[u8],
@@ -166,6 +224,23 @@ fn quantized_tile<L: Lanes, T: TileForm, const W: usize>(
     acc
 }
 
+/// As [`stream`], from a panel.
+#[inline(always)]
+fn unpacked<L: Lanes, T: TileForm, const W: usize>(
+    isa: L,
+    panel: &[Line],
+    words: &[i32],
+) -> [L::F; W] {
+    let mut acc = [isa.splat(0.0); W];
+    let (rows, _) = words.as_chunks::<W>();
+    let records = rows.as_chunks::<WORDS>().0;
+    for (lines, record) in panel.chunks_exact(T::TERMS.lines()).zip(records) {
+        let group = panel::group::<L, T>(isa, lines);
+        add_group::<L, T, W>(isa, &group, record, &mut acc);
+    }
+    acc
+}
+
 /// Adds one 32-column group's terms to the tokens' sums: the sequence of README.md §3.
 #[inline(always)]
 fn add_group<L: Lanes, T: TileForm, const W: usize>(
@@ -174,17 +249,16 @@ fn add_group<L: Lanes, T: TileForm, const W: usize>(
     record: &[[i32; W]; WORDS],
     acc: &mut [L::F; W],
 ) {
-    let bias = T::OFFSET + if T::CODES == Codes::I8 { L::I8_BIAS } else { 0 };
-    let sums = |lines: std::ops::Range<usize>, q_sums: [i32; W]| {
-        // Σ (code − OFFSET)·q: the offset enters once, as the sum's start.
-        let start = q_sums.map(|sum| isa.splat_i(-bias * sum));
+    let sums = |lines: Range<usize>, starts: usize| {
+        let start = record[starts].map(|start| offset::<L, T>(isa, start));
         isa.dots(T::CODES, &group.lines[lines.clone()], &record[lines], start)
     };
-    let whole = || sums(0..8, std::array::from_fn(|t| record[10][t] + record[11][t]));
-    let halves = || [sums(0..4, record[10]), sums(4..8, record[11])];
+    let whole = || sums(0..8, word::START);
+    let halves = || [sums(0..4, word::HALF_START), sums(4..8, word::HALF_START + 1)];
     let float = |word: i32| isa.splat(f32::from_bits(word.cast_unsigned()));
     let scaled = |half: usize, t: usize, sum: L::I, acc: L::F| {
-        isa.fma(isa.mul(group.scale[half], float(record[8][t])), isa.to_f(sum), acc)
+        let scale = isa.mul(group.scale[half], float(record[word::SCALE][t]));
+        isa.fma(scale, isa.to_f(sum), acc)
     };
     let minimum = |half: usize, word: i32, acc: L::F| isa.fma(group.min[half], float(word), acc);
     match T::TERMS {
@@ -193,7 +267,7 @@ fn add_group<L: Lanes, T: TileForm, const W: usize>(
             for t in 0..W {
                 acc[t] = scaled(0, t, sums[t], acc[t]);
                 if T::TERMS == Terms::ScaleMin {
-                    acc[t] = minimum(0, record[9][t], acc[t]);
+                    acc[t] = minimum(0, record[word::SCALED_SUM][t], acc[t]);
                 }
             }
         }
@@ -202,7 +276,8 @@ fn add_group<L: Lanes, T: TileForm, const W: usize>(
             for t in 0..W {
                 acc[t] = scaled(1, t, high[t], scaled(0, t, low[t], acc[t]));
                 if T::TERMS == Terms::ScaleMinHalves {
-                    acc[t] = minimum(1, record[13][t], minimum(0, record[12][t], acc[t]));
+                    acc[t] = minimum(0, record[word::HALF_SCALED_SUM][t], acc[t]);
+                    acc[t] = minimum(1, record[word::HALF_SCALED_SUM + 1][t], acc[t]);
                 }
             }
         }
@@ -216,11 +291,29 @@ fn add_group<L: Lanes, T: TileForm, const W: usize>(
     }
 }
 
+/// What Σ code·q starts at, so that it becomes Σ (code − OFFSET)·q: `eighths` is −8·Σq.
+#[inline(always)]
+fn offset<L: Lanes, T: TileForm>(isa: L, eighths: i32) -> L::I {
+    let offset = T::OFFSET + if T::CODES == Codes::I8 { L::I8_BIAS } else { 0 };
+    match offset {
+        0 => isa.splat_i(0),
+        8 => isa.splat_i(eighths),
+        // A shift in lanes, not in a general register: those are dear to broadcast.
+        offset => isa.shl_i(isa.splat_i(eighths), (offset / 8).unsigned_abs().ilog2()),
+    }
+}
+
 /// The sums of sixteen float rows, one fused multiply-add a column, for W tokens.
 #[inline(always)]
-fn float_tile<L: Lanes, const W: usize>(isa: L, form: Form, bytes: &[u8], x: &[f32]) -> [L::F; W] {
+fn float_tile<L: Lanes, const W: usize>(
+    isa: L,
+    form: Form,
+    n_columns: usize,
+    bytes: &[u8],
+    x: &[f32],
+) -> [L::F; W] {
     let mut acc = [isa.splat(0.0); W];
-    for (k, x) in x.chunks_exact(W).enumerate() {
+    for (k, x) in x.as_chunks::<W>().0.iter().take(n_columns).enumerate() {
         let w = tiles::float_column(isa, form, bytes, k);
         for t in 0..W {
             acc[t] = isa.fma(w, isa.splat(x[t]), acc[t]);
@@ -228,6 +321,3 @@ fn float_tile<L: Lanes, const W: usize>(isa: L, form: Form, bytes: &[u8], x: &[f
     }
     acc
 }
-
-// The groups of the two files must agree on how many columns they hold.
-const _: () = assert!(GROUP == 32);

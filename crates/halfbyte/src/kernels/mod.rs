@@ -10,28 +10,31 @@ mod avx2;
 mod avx512;
 mod brake;
 mod buffer;
+mod cores;
+mod crew;
 mod fma;
 mod forms;
 mod lanes;
 mod math;
 mod matmul;
+mod panel;
 mod scalar;
 mod team;
 mod tiles;
 
-pub(crate) use activations::Activations;
+pub(crate) use activations::{Activations, GROUP, Picked, Plain, Source, load_group};
 pub(crate) use brake::Brake;
 pub(crate) use buffer::{Buffer, resize, zeroed};
+pub use cores::default_threads;
 pub(crate) use fma::fma;
-pub(crate) use forms::{Form, Packed, Scale};
+pub(crate) use forms::{Form, Needs, Packed, Scale};
 #[cfg(test)]
 use lanes::Codes;
 pub(crate) use lanes::{LANES, Lanes, sum_lanes};
 pub(crate) use math::{exp, gelu_erf, gelu_tanh, silu};
-pub(crate) use matmul::{Columns, matmul};
+pub(crate) use matmul::{Target, matmul};
 use scalar::Scalar;
-pub(crate) use team::Team;
-pub use team::default_threads;
+pub(crate) use team::{Team, Threads};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::tiles::{self, TileForm};
 use super::{
-    Activations, Brake, Codes, Columns, Form, Isa, LANES, Lanes, Packed, Scalar, Scale, Team, matmul,
+    Activations, Brake, Codes, Form, Isa, LANES, Lanes, Packed, Plain, Scalar, Scale, Target,
+    Threads, matmul,
 };
 use crate::quant::{Encoding, pack};
 
@@ -53,15 +54,16 @@ fn packed(encoding: Encoding, rows: &[Vec<u8>], k: usize) -> Packed {
 }
 
 fn product(isa: Isa, threads: usize, w: &Packed, x: &[f32]) -> Vec<f32> {
-    let team = Team::new(Some(threads), isa).unwrap();
-    let mut activations = Activations::default();
-    let float = w.form().is_float();
-    activations.fill(&team, x, w.k(), (!float, float)).unwrap();
+    let (k, rows) = (w.k(), x.len() / w.k());
     // NaN shows what was not written; two more columns show what should not have been.
     let stride = w.n() + 2;
-    let mut out = vec![f32::NAN; activations.rows() * stride];
-    let columns = Columns { stride, first: 1 };
-    matmul(&team, &Brake::none(), w, &activations, &mut out, columns);
+    let mut out = vec![f32::NAN; rows * stride];
+    Threads::new(Some(threads), isa).unwrap().enter(|team| {
+        let mut activations = Activations::default();
+        activations.fill(team, &Plain { x, k }, (rows, k), w.form().needs()).unwrap();
+        let target = Target { out: &mut out, stride, first: 1, bias: None, add: false };
+        matmul(team, &Brake::none(), w, &mut activations, target);
+    });
     for row in out.chunks_exact(stride) {
         assert!(row[0].is_nan() && row[stride - 1].is_nan(), "wrote outside its columns");
     }
@@ -174,7 +176,8 @@ fn decode<T: TileForm>(form: T, bytes: &[u8], lane: usize, out: &mut [f32]) {
         let group = form.group(Scalar, bytes, b);
         for (i, x) in out.iter_mut().enumerate() {
             let byte = Scalar.line_as_i(group.lines[i / 4])[lane].to_le_bytes()[i % 4];
-            let code = if T::CODES == Codes::I8 { i32::from(byte.cast_signed()) } else { i32::from(byte) };
+            let code =
+                if T::CODES == Codes::I8 { i32::from(byte.cast_signed()) } else { i32::from(byte) };
             let half = i / 16;
             let code = (code - T::OFFSET) * group.sub[half][lane];
             *x = group.scale[half][lane] * code as f32 + group.min[half][lane];

@@ -33,6 +33,18 @@ pub(super) enum Terms {
     SubHalves,
 }
 
+/// The terms of a quantized form's sums.
+pub(super) fn terms(form: Form) -> Terms {
+    match form {
+        Form::Q4(_) | Form::Q4Codebook(..) | Form::Q8 => Terms::Scale,
+        Form::Q4Affine | Form::Q4K | Form::Q8Affine => Terms::ScaleMin,
+        Form::Q8Halves => Terms::ScaleHalves,
+        Form::Q8AffineHalves => Terms::ScaleMinHalves,
+        Form::Q6K => Terms::SubHalves,
+        Form::F16 | Form::BF16 | Form::F32 => unreachable!("float weights have no terms"),
+    }
+}
+
 /// A quantized packed form.
 pub(super) trait TileForm: Copy {
     /// The terms of its sums.

@@ -4,14 +4,14 @@ use std::sync::Mutex;
 
 use super::architecture::{Mlp, Residual, Rotary};
 use super::config::ModelConfig;
-use super::weights::{Layer, Stack, Weights};
+use super::weights::{Layer, Weights};
 use super::workspace::Workspace;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::Checkpoint;
-use crate::kernels::{Brake, Columns, Isa, Team, zeroed};
+use crate::kernels::{Brake, Isa, Needs, Picked, Plain, Team, Threads, zeroed};
 use crate::nn::{
-    Activation, AttentionShape, CacheShape, CacheType, KvCache, NormWeights, Rope, activate,
+    Activated, Activation, AttentionShape, CacheShape, CacheType, KvCache, NormWeights, Rope,
     attention,
 };
 
@@ -63,7 +63,7 @@ pub struct Decoder {
     config: ModelConfig,
     weights: Weights,
     rope: Rope,
-    team: Team,
+    threads: Threads,
     /// Workspaces of earlier passes, to be used again.
     spare: Mutex<Vec<Workspace>>,
 }
@@ -96,8 +96,8 @@ impl Decoder {
         mut progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
         let config = ModelConfig::from_checkpoint(checkpoint)?;
-        let team = Team::new(threads, isa)?;
-        let weights = Weights::load(checkpoint, &config, &team, &mut progress)?;
+        let threads = Threads::new(threads, isa)?;
+        let weights = Weights::load(checkpoint, &config, &threads, &mut progress)?;
         let rope = Rope::new(
             config.n_rot,
             config.rope_base,
@@ -105,7 +105,7 @@ impl Decoder {
             config.rope_freq_factors.as_deref(),
             config.architecture.rotary == Rotary::Interleaved,
         );
-        Ok(Self { config, weights, rope, team, spare: Mutex::default() })
+        Ok(Self { config, weights, rope, threads, spare: Mutex::default() })
     }
 
     /// The model's numbers.
@@ -122,11 +122,11 @@ impl Decoder {
     }
     /// The instruction set that computes.
     pub fn isa(&self) -> Isa {
-        self.team.isa()
+        self.threads.isa()
     }
     /// Threads that compute.
     pub fn threads(&self) -> usize {
-        self.team.threads()
+        self.threads.count()
     }
 
     /// An empty cache for this model. Memory is taken as tokens come.
@@ -165,7 +165,7 @@ impl Decoder {
             step.cache.reserve(step.tokens.len())?;
         }
         let mut space = self.lock_spare().pop().unwrap_or_default();
-        let result = self.team.enter(|| self.pass(batch, &mut space));
+        let result = self.threads.enter(|team| self.pass(team, batch, &mut space));
         self.lock_spare().push(space);
         let outputs = result?;
         for step in &mut batch.steps {
@@ -179,16 +179,21 @@ impl Decoder {
         self.spare.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn pass(&self, batch: &mut Batch<'_>, space: &mut Workspace) -> Result<Outputs> {
+    fn pass(
+        &self,
+        team: &Team<'_>,
+        batch: &mut Batch<'_>,
+        space: &mut Workspace,
+    ) -> Result<Outputs> {
         let brake = &Brake::new(batch.cancel);
         space.prepare(&self.config, &self.rope, &batch.steps)?;
         let rows = batch.steps.iter().flat_map(|step| step.tokens).copied().collect::<Vec<_>>();
         self.weights.embedding.rows(&rows, &mut space.hidden)?;
         for (i, layer) in self.weights.layers.iter().enumerate() {
-            self.block(layer, i, batch, space, brake)?;
+            self.block((team, brake), (layer, i), batch, space)?;
             brake.check()?;
         }
-        let outputs = self.outputs(&batch.steps, space, brake)?;
+        let outputs = self.outputs((team, brake), &batch.steps, space)?;
         brake.check()?;
         Ok(outputs)
     }
@@ -196,73 +201,71 @@ impl Decoder {
     /// One transformer block on all rows.
     fn block(
         &self,
-        layer: &Layer,
-        i: usize,
+        (team, brake): (&Team<'_>, &Brake<'_>),
+        (layer, i): (&Layer, usize),
         batch: &mut Batch<'_>,
         space: &mut Workspace,
-        brake: &Brake<'_>,
     ) -> Result<()> {
         let sequential = self.config.residual == Residual::Sequential;
         let mut needs = layer.qkv.needs();
         if layer.ffn_norm.is_none() {
             // One norm serves both branches.
-            needs = (needs.0 | layer.up.needs().0, needs.1 | layer.up.needs().1);
+            needs = needs | layer.up.needs();
         }
-        self.norm(&layer.attn_norm, space, needs)?;
-        self.linear(&layer.qkv, space, brake, |s| (&mut s.qkv, layer.qkv.n));
+        self.norm(team, &layer.attn_norm, space, needs)?;
+        layer.qkv.forward(team, brake, &mut space.x, &mut space.qkv, false);
         if !sequential {
             // The feed-forward's input is the residual before attention adds to it.
-            self.up(layer, space, brake)?;
+            self.up((team, brake), layer, space)?;
         }
-        self.attend(i, batch, space, brake);
+        self.attend((team, brake), i, batch, space);
         let k = self.config.n_heads * self.config.head_dim;
-        space.x.fill(&self.team, &space.attended, k, layer.attn_output.needs())?;
-        self.add_to_residual(&layer.attn_output, space, brake);
+        let attended = Plain { x: &space.attended, k };
+        let rows = space.attended.len() / k;
+        space.x.fill(team, &attended, (rows, k), layer.attn_output.needs())?;
+        layer.attn_output.forward(team, brake, &mut space.x, &mut space.hidden, true);
         if sequential {
-            self.up(layer, space, brake)?;
+            self.up((team, brake), layer, space)?;
         }
-        self.down(layer, space, brake)
+        self.down((team, brake), layer, space)
     }
 
     /// Normalizes the residual stream into activations.
     fn norm(
         &self,
+        team: &Team<'_>,
         weights: &NormWeights,
         space: &mut Workspace,
-        needs: (bool, bool),
+        needs: Needs,
     ) -> Result<()> {
-        weights.apply(&self.team, &space.hidden, &mut space.normed);
-        space.x.fill(&self.team, &space.normed, self.config.hidden_size, needs)
+        let k = self.config.hidden_size;
+        weights.measure(team, &space.hidden, &mut space.stats)?;
+        let rows = weights.rows(&space.hidden, &space.stats);
+        space.x.fill(team, &rows, (space.hidden.len() / k, k), needs)
     }
 
     /// The feed-forward's first layers, after their own norm if they have one.
-    fn up(&self, layer: &Layer, space: &mut Workspace, brake: &Brake<'_>) -> Result<()> {
+    fn up(
+        &self,
+        (team, brake): (&Team<'_>, &Brake<'_>),
+        layer: &Layer,
+        space: &mut Workspace,
+    ) -> Result<()> {
         if let Some(norm) = &layer.ffn_norm {
-            self.norm(norm, space, layer.up.needs())?;
+            self.norm(team, norm, space, layer.up.needs())?;
         }
-        self.linear(&layer.up, space, brake, |s| (&mut s.up, layer.up.n));
+        layer.up.forward(team, brake, &mut space.x, &mut space.up, false);
         Ok(())
     }
 
-    /// Applies all layers of `stack` to the current activations.
-    fn linear(
-        &self,
-        stack: &Stack,
-        space: &mut Workspace,
-        brake: &Brake<'_>,
-        out: impl FnOnce(&mut Workspace) -> (&mut Vec<f32>, usize),
-    ) {
-        let x = std::mem::take(&mut space.x);
-        let (out, stride) = out(space);
-        for (linear, first) in &stack.parts {
-            let columns = Columns { stride, first: *first };
-            linear.forward(&self.team, brake, &x, out, columns);
-        }
-        space.x = x;
-    }
-
     /// Rotates queries and keys, caches keys and values, attends; leaves the heads in `attended`.
-    fn attend(&self, i: usize, batch: &mut Batch<'_>, space: &mut Workspace, brake: &Brake<'_>) {
+    fn attend(
+        &self,
+        (team, brake): (&Team<'_>, &Brake<'_>),
+        i: usize,
+        batch: &mut Batch<'_>,
+        space: &mut Workspace,
+    ) {
         let ModelConfig { n_heads, n_kv_heads, head_dim: dim, .. } = self.config;
         let stride = (n_heads + 2 * n_kv_heads) * dim;
         let shape = AttentionShape { n_heads, scale: 1.0 / (dim as f32).sqrt() };
@@ -281,69 +284,60 @@ impl Decoder {
                 }
             }
             let out = &mut space.attended[row * n_heads * dim..][..n * n_heads * dim];
-            attention(&self.team, brake, shape, (step.cache, i), (qkv, stride), first, out);
+            attention(team, brake, shape, (step.cache, i), (qkv, stride), first, out);
             row += n;
         }
     }
 
     /// Applies the nonlinearity to `up` and adds the down projection to the residual stream.
-    fn down(&self, layer: &Layer, space: &mut Workspace, brake: &Brake<'_>) -> Result<()> {
+    fn down(
+        &self,
+        (team, brake): (&Team<'_>, &Brake<'_>),
+        layer: &Layer,
+        space: &mut Workspace,
+    ) -> Result<()> {
         let (width, stride) = (self.config.feed_forward, layer.up.n);
         let kind = match self.config.architecture.mlp {
             Mlp::GatedSilu => Activation::GatedSilu,
             Mlp::GeluTanh => Activation::GeluTanh,
             Mlp::GeluErf => Activation::GeluErf,
         };
-        activate(&self.team, kind, &mut space.up, stride, width);
-        if stride != width {
-            // Gated rows are twice as wide as what goes on.
-            for row in 1..space.up.len() / stride {
-                space.up.copy_within(row * stride..row * stride + width, row * width);
-            }
-        }
-        let rows = space.up.len() / stride;
-        space.x.fill(&self.team, &space.up[..rows * width], width, layer.down.needs())?;
-        self.add_to_residual(&layer.down, space, brake);
+        let inner = Activated { kind, x: &space.up, stride, width };
+        space.x.fill(team, &inner, (space.up.len() / stride, width), layer.down.needs())?;
+        layer.down.forward(team, brake, &mut space.x, &mut space.hidden, true);
         Ok(())
-    }
-
-    fn add_to_residual(&self, stack: &Stack, space: &mut Workspace, brake: &Brake<'_>) {
-        self.linear(stack, space, brake, |s| (&mut s.normed, stack.n));
-        for (x, y) in space.hidden.iter_mut().zip(&space.normed) {
-            *x += y;
-        }
     }
 
     /// The final norm, and the head for the rows that want logits.
     fn outputs(
         &self,
+        (team, brake): (&Team<'_>, &Brake<'_>),
         steps: &[Step<'_>],
         space: &mut Workspace,
-        brake: &Brake<'_>,
     ) -> Result<Outputs> {
         let width = self.config.hidden_size;
         let weights = &self.weights;
-        weights.output_norm.apply(&self.team, &space.hidden, &mut space.normed);
-        let (mut hidden, mut wanted) = (Vec::new(), Vec::new());
+        let (mut for_hidden, mut for_logits) = (Vec::new(), Vec::new());
         let mut row = 0;
         for step in steps {
             let end = row + step.tokens.len();
-            let take = |first: usize| space.normed[first * width..end * width].iter().copied();
             match step.want {
                 Want::Nothing => {}
-                Want::LastLogits => wanted.extend(take(end - 1)),
-                Want::AllLogits => wanted.extend(take(row)),
-                Want::Hidden => hidden.extend(take(row)),
+                Want::LastLogits => for_logits.extend(end - 1..end),
+                Want::AllLogits => for_logits.extend(row..end),
+                Want::Hidden => for_hidden.extend(row..end),
             }
             row = end;
         }
-        let mut logits = zeroed(wanted.len() / width * weights.output.n)?;
-        if !wanted.is_empty() {
-            space.x.fill(&self.team, &wanted, width, weights.output.needs())?;
-            for (linear, first) in &weights.output.parts {
-                let columns = Columns { stride: weights.output.n, first: *first };
-                linear.forward(&self.team, brake, &space.x, &mut logits, columns);
-            }
+        let mut hidden = zeroed(for_hidden.len() * width)?;
+        weights.output_norm.measure(team, &space.hidden, &mut space.stats)?;
+        let normed = weights.output_norm.rows(&space.hidden, &space.stats);
+        normed.write(team, &for_hidden, &mut hidden);
+        let mut logits = zeroed(for_logits.len() * weights.output.n)?;
+        if !for_logits.is_empty() {
+            let picked = Picked { source: &normed, rows: &for_logits };
+            space.x.fill(team, &picked, (for_logits.len(), width), weights.output.needs())?;
+            weights.output.forward(team, brake, &mut space.x, &mut logits, false);
         }
         Ok(Outputs { logits, hidden })
     }

@@ -4,7 +4,7 @@ use super::architecture::{Mlp, Norm, Residual};
 use super::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, TensorView};
-use crate::kernels::{Packed, Team};
+use crate::kernels::{Activations, Brake, Needs, Packed, Team, Threads};
 use crate::nn::{Linear, NormWeights};
 use crate::quant::{self, Encoding};
 
@@ -57,18 +57,18 @@ type Parts<'a> = &'a [(&'a str, usize)];
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a ModelConfig,
-    team: &'a Team,
+    threads: &'a Threads,
     done: u64,
     total: u64,
     progress: &'a mut dyn FnMut(u64, u64),
 }
 
 impl Weights {
-    /// Packs the weights on `team`, calling `progress(done, total)` in bytes.
+    /// Packs the weights on `threads`, calling `progress(done, total)` in bytes.
     pub(super) fn load(
         checkpoint: &Checkpoint,
         config: &ModelConfig,
-        team: &Team,
+        threads: &Threads,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
         let total = checkpoint
@@ -76,7 +76,7 @@ impl Weights {
             .filter_map(|name| checkpoint.tensor(name))
             .map(|tensor| tensor.n_bytes() as u64)
             .sum();
-        let mut loader = Loader { checkpoint, config, team, done: 0, total, progress };
+        let mut loader = Loader { checkpoint, config, threads, done: 0, total, progress };
         let embedding = loader.embedding()?;
         let layers = (0..config.n_layers).map(|i| loader.layer(i)).collect::<Result<_>>()?;
         let output_norm = loader.norm("output_norm")?;
@@ -93,13 +93,15 @@ impl Weights {
 
     /// Bytes of the matrices: what a pass over one token reads.
     pub(super) fn bytes_per_token(&self) -> usize {
-        let layers = self.layers.iter().map(|layer| {
-            layer.qkv.n_bytes()
-                + layer.attn_output.n_bytes()
-                + layer.up.n_bytes()
-                + layer.down.n_bytes()
+        self.matrices().map(Packed::n_bytes).sum()
+    }
+
+    /// The matrices in the order in which a pass reads them.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = &Packed> {
+        let layers = self.layers.iter().flat_map(|layer| {
+            [&layer.qkv, &layer.attn_output, &layer.up, &layer.down].map(|stack| &stack.parts)
         });
-        layers.sum::<usize>() + self.output.n_bytes()
+        layers.chain([&self.output.parts]).flatten().map(|(linear, _)| linear.weight())
     }
 }
 
@@ -125,16 +127,23 @@ pub fn packed_size(checkpoint: &Checkpoint) -> Result<u64> {
 }
 
 impl Stack {
-    fn n_bytes(&self) -> usize {
-        self.parts.iter().map(|(linear, _)| linear.weight().n_bytes()).sum()
+    /// Which activations the layers need.
+    pub(super) fn needs(&self) -> Needs {
+        self.parts.iter().fold(Needs::default(), |all, (linear, _)| all | linear.needs())
     }
 
-    /// Which activations the layers need: (int8, float).
-    pub(super) fn needs(&self) -> (bool, bool) {
-        self.parts.iter().fold((false, false), |(int8, float), (linear, _)| {
-            let needs = linear.needs();
-            (int8 | needs.0, float | needs.1)
-        })
+    /// Writes all layers' outputs of `x` side by side into `out` (m, n), or adds them to it.
+    pub(super) fn forward(
+        &self,
+        team: &Team<'_>,
+        brake: &Brake<'_>,
+        x: &mut Activations,
+        out: &mut [f32],
+        add: bool,
+    ) {
+        for (linear, first) in &self.parts {
+            linear.forward(team, brake, x, (out, self.n), *first, add);
+        }
     }
 }
 
@@ -233,7 +242,7 @@ impl Loader<'_> {
         }
         let mut stack = Stack { parts: Vec::new(), n: 0 };
         for run in tensors.chunk_by(|(a, _), (b, _)| a.encoding() == b.encoding()) {
-            let weight = self.team.enter(|| pack_run(run))?;
+            let weight = self.threads.install(|| pack_run(run))?;
             let n = weight.n();
             let biased = run.iter().any(|(_, bias)| bias.is_some());
             let bias = biased.then(|| {

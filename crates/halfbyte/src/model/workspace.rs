@@ -4,15 +4,15 @@ use super::config::ModelConfig;
 use super::decoder::Step;
 use crate::error::Result;
 use crate::kernels::{Activations, resize};
-use crate::nn::Rope;
+use crate::nn::{Rope, Stats};
 
 /// Activations between the operations of a pass; rows are the new tokens of all steps.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
     /// The residual stream (m, E).
     pub(super) hidden: Vec<f32>,
-    /// Normalized rows, or a projection's output (m, E).
-    pub(super) normed: Vec<f32>,
+    /// What the current norm measured of each row of `hidden` (m).
+    pub(super) stats: Vec<Stats>,
     /// `[q | k | v]` (m, (H + 2K)·D).
     pub(super) qkv: Vec<f32>,
     /// Attention's output (m, H·D).
@@ -39,7 +39,6 @@ impl Workspace {
         let up = if gated { 2 * feed_forward } else { feed_forward };
         for (buffer, width) in [
             (&mut self.hidden, hidden_size),
-            (&mut self.normed, hidden_size),
             (&mut self.qkv, (n_heads + 2 * n_kv_heads) * head_dim),
             (&mut self.attended, n_heads * head_dim),
             (&mut self.up, up),

@@ -1,7 +1,6 @@
-//! The feed-forward block's nonlinearities over whole rows.
+//! The feed-forward block's nonlinearities.
 
-use super::norm::{load_padded, store_prefix};
-use crate::kernels::{Brake, LANES, Lanes, Op, Team, gelu_erf, gelu_tanh, silu};
+use crate::kernels::{Lanes, Source, gelu_erf, gelu_tanh, load_group, silu};
 
 /// What happens between the feed-forward matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,43 +13,30 @@ pub(crate) enum Activation {
     GeluErf,
 }
 
-/// Applies `kind` to rows of `x` in place: the result stands in each row's first `width` elements.
-///
-/// `x` (m, stride), stride = 2·width for [`Activation::GatedSilu`], else width.
-pub(crate) fn activate(team: &Team, kind: Activation, x: &mut [f32], stride: usize, width: usize) {
-    team.each_chunk(x, stride, &Brake::none(), |_, row| {
-        team.isa().run(ActivateRow { kind, row, width });
-    });
+/// The feed-forward block's inner rows, computed from its first layers' outputs as they are taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Activated<'a> {
+    pub(crate) kind: Activation,
+    /// (m, stride), stride = 2·width for [`Activation::GatedSilu`], else width.
+    pub(crate) x: &'a [f32],
+    pub(crate) stride: usize,
+    /// F: columns of the result.
+    pub(crate) width: usize,
 }
 
-struct ActivateRow<'a> {
-    kind: Activation,
-    row: &'a mut [f32],
-    width: usize,
-}
-
-impl Op for ActivateRow<'_> {
-    type Output = ();
-
+impl Source for Activated<'_> {
     #[inline(always)]
-    fn run<L: Lanes>(self, isa: L) {
-        let (first, up) = self.row.split_at_mut(self.width);
+    fn group<L: Lanes>(&self, isa: L, row: usize, g: usize) -> [L::F; 2] {
+        let row = &self.x[row * self.stride..][..self.stride];
+        let (first, up) = row.split_at(self.width);
+        let x = load_group(isa, first, g);
         match self.kind {
             Activation::GatedSilu => {
-                for (x, up) in first.chunks_mut(LANES).zip(up.chunks(LANES)) {
-                    let gate = silu(isa, load_padded(isa, x, 0.0));
-                    store_prefix(isa, isa.mul(gate, load_padded(isa, up, 0.0)), x);
-                }
+                let up = load_group(isa, up, g);
+                [isa.mul(silu(isa, x[0]), up[0]), isa.mul(silu(isa, x[1]), up[1])]
             }
-            Activation::GeluTanh => map(isa, first, |x| gelu_tanh(isa, x)),
-            Activation::GeluErf => map(isa, first, |x| gelu_erf(isa, x)),
+            Activation::GeluTanh => x.map(|x| gelu_tanh(isa, x)),
+            Activation::GeluErf => x.map(|x| gelu_erf(isa, x)),
         }
-    }
-}
-
-#[inline(always)]
-fn map<L: Lanes>(isa: L, x: &mut [f32], f: impl Fn(L::F) -> L::F) {
-    for x in x.chunks_mut(LANES) {
-        store_prefix(isa, f(load_padded(isa, x, 0.0)), x);
     }
 }

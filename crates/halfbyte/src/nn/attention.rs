@@ -22,7 +22,7 @@ pub(crate) struct AttentionShape {
 /// Source: M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax" (2018),
 /// arXiv:1805.02867.
 pub(crate) fn attention(
-    team: &Team,
+    team: &Team<'_>,
     brake: &Brake<'_>,
     shape: AttentionShape,
     (cache, layer): (&KvCache, usize),

@@ -125,6 +125,10 @@ impl KvCache {
     pub fn len(&self) -> usize {
         self.len
     }
+    /// Tokens that fit in the memory that it holds now.
+    pub fn capacity(&self) -> usize {
+        self.layers.first().map_or(0, Vec::len) * BLOCK
+    }
     /// Whether the cache holds no token.
     pub fn is_empty(&self) -> bool {
         self.len == 0

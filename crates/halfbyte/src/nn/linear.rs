@@ -1,6 +1,6 @@
 //! A linear layer over packed weights.
 
-use crate::kernels::{Activations, Brake, Columns, Packed, Team, matmul};
+use crate::kernels::{Activations, Brake, Needs, Packed, Target, Team, matmul};
 
 /// `y = W·x + b`, with W in a packed form.
 #[derive(Debug)]
@@ -21,27 +21,23 @@ impl Linear {
     pub(crate) fn weight(&self) -> &Packed {
         &self.weight
     }
-    /// Which activations the weights need: (int8, float).
-    pub(crate) fn needs(&self) -> (bool, bool) {
-        (!self.weight.form().is_float(), self.weight.form().is_float())
+    /// Which activations the weights need.
+    pub(crate) fn needs(&self) -> Needs {
+        self.weight.form().needs()
     }
 
-    /// Writes the layer's outputs into columns `first..first + n` of `out` (m, stride).
+    /// Writes the layer's outputs into columns `first..first + n` of `out` (m, stride), or adds them
+    /// to what is there.
     pub(crate) fn forward(
         &self,
-        team: &Team,
+        team: &Team<'_>,
         brake: &Brake<'_>,
-        x: &Activations,
-        out: &mut [f32],
-        columns: Columns,
+        x: &mut Activations,
+        (out, stride): (&mut [f32], usize),
+        first: usize,
+        add: bool,
     ) {
-        matmul(team, brake, &self.weight, x, out, columns);
-        if let Some(bias) = &self.bias {
-            for row in out.chunks_exact_mut(columns.stride) {
-                for (y, b) in row[columns.first..].iter_mut().zip(bias) {
-                    *y += b;
-                }
-            }
-        }
+        let target = Target { out, stride, first, bias: self.bias.as_deref(), add };
+        matmul(team, brake, &self.weight, x, target);
     }
 }

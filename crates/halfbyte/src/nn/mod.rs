@@ -8,11 +8,11 @@ mod norm;
 mod qlinear;
 mod rope;
 
-pub(crate) use activation::{Activation, activate};
+pub(crate) use activation::{Activated, Activation};
 pub(crate) use attention::{AttentionShape, attention};
 pub(crate) use kv_cache::CacheShape;
 pub use kv_cache::{CacheType, KvCache};
 pub(crate) use linear::Linear;
-pub(crate) use norm::NormWeights;
+pub(crate) use norm::{NormWeights, Stats};
 pub use qlinear::QLinear;
 pub(crate) use rope::Rope;

@@ -1,8 +1,9 @@
 //! Layer normalization and root-mean-square normalization.
 
-use crate::kernels::{Brake, LANES, Lanes, Op, Team, sum_lanes};
+use crate::error::Result;
+use crate::kernels::{Brake, GROUP, LANES, Lanes, Op, Source, Team, load_group, resize, sum_lanes};
 
-/// The weights of one normalization, padded to whole lanes.
+/// The weights of one normalization.
 #[derive(Debug)]
 pub(crate) struct NormWeights {
     len: usize,
@@ -14,41 +15,55 @@ pub(crate) struct NormWeights {
 
 impl NormWeights {
     /// Root-mean-square normalization without a bias, layer normalization with one.
-    pub(crate) fn new(mut weight: Vec<f32>, mut bias: Option<Vec<f32>>, eps: f32) -> Self {
-        let len = weight.len();
-        weight.resize(len.next_multiple_of(LANES), 0.0);
-        if let Some(bias) = &mut bias {
-            bias.resize(weight.len(), 0.0);
-        }
-        Self { len, weight, bias, eps }
+    pub(crate) fn new(weight: Vec<f32>, bias: Option<Vec<f32>>, eps: f32) -> Self {
+        Self { len: weight.len(), weight, bias, eps }
     }
 
-    /// Normalizes the rows of `x` (m, E) into `out` (m, E).
+    /// Writes what normalizing the rows of `x` (m, E) needs to know of each into `stats`.
     ///
     /// Sums take element i into lane i mod 16 and add the lanes as one fixed tree.
-    pub(crate) fn apply(&self, team: &Team, x: &[f32], out: &mut [f32]) {
-        let rows_per_job = 8;
-        team.each_chunk(out, rows_per_job * self.len, &Brake::none(), |job, out| {
-            let x = &x[job * rows_per_job * self.len..][..out.len()];
-            for (x, out) in x.chunks_exact(self.len).zip(out.chunks_exact_mut(self.len)) {
-                team.isa().run(NormRow { weights: self, x, out });
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(crate) fn measure(&self, team: &Team<'_>, x: &[f32], stats: &mut Vec<Stats>) -> Result<()> {
+        resize(stats, x.len() / self.len)?;
+        team.each_chunk(stats, ROWS_PER_JOB, &Brake::none(), |job, stats| {
+            let x = &x[job * ROWS_PER_JOB * self.len..];
+            for (x, stats) in x.chunks_exact(self.len).zip(stats) {
+                *stats = team.isa().run(MeasureRow { weights: self, x });
             }
         });
+        Ok(())
+    }
+
+    /// The normalized rows of `x` (m, E), computed as they are taken; `stats` is measured from `x`.
+    pub(crate) fn rows<'a>(&'a self, x: &'a [f32], stats: &'a [Stats]) -> Normed<'a> {
+        Normed { weights: self, x, stats }
     }
 }
 
-struct NormRow<'a> {
-    weights: &'a NormWeights,
-    x: &'a [f32],
-    out: &'a mut [f32],
+/// Rows whose statistics one thread measures at a time.
+const ROWS_PER_JOB: usize = 8;
+
+/// A row's mean (0 for root-mean-square normalization) and 1 / its standard deviation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stats {
+    mean: f32,
+    scale: f32,
 }
 
-impl Op for NormRow<'_> {
-    type Output = ();
+struct MeasureRow<'a> {
+    weights: &'a NormWeights,
+    x: &'a [f32],
+}
+
+impl Op for MeasureRow<'_> {
+    type Output = Stats;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, isa: L) {
-        let Self { weights: w, x, out } = self;
+    fn run<L: Lanes>(self, isa: L) -> Stats {
+        let Self { weights: w, x } = self;
         let n = x.len() as f32;
         let layer = w.bias.is_some();
         let mean = if layer { reduce(isa, x, |acc, x| isa.add(acc, x)) / n } else { 0.0 };
@@ -58,18 +73,60 @@ impl Op for NormRow<'_> {
             let centred = isa.sub(x, shift);
             isa.fma(centred, centred, acc)
         });
-        let scale = isa.splat(1.0 / (squares / n + w.eps).sqrt());
-        let (weight, _) = w.weight.as_chunks::<LANES>();
-        let bias = w.bias.as_ref().map(|bias| bias.as_chunks::<LANES>().0);
-        for (i, (x, out)) in x.chunks(LANES).zip(out.chunks_mut(LANES)).enumerate() {
-            let centred = isa.sub(load_padded(isa, x, 0.0), shift);
-            let y = isa.mul(isa.mul(centred, scale), isa.load(&weight[i]));
-            let y = match bias {
-                Some(bias) => isa.add(y, isa.load(&bias[i])),
-                None => y,
-            };
-            store_prefix(isa, y, out);
+        Stats { mean, scale: 1.0 / (squares / n + w.eps).sqrt() }
+    }
+}
+
+/// Normalized rows: `(x − mean) · scale · weight (+ bias)`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Normed<'a> {
+    weights: &'a NormWeights,
+    x: &'a [f32],
+    stats: &'a [Stats],
+}
+
+impl Normed<'_> {
+    /// Writes the normalized `rows` into `out` (rows, E).
+    pub(crate) fn write(&self, team: &Team<'_>, rows: &[usize], out: &mut [f32]) {
+        team.each_chunk(out, self.weights.len, &Brake::none(), |i, out| {
+            team.isa().run(WriteRow { rows: self, row: rows[i], out });
+        });
+    }
+}
+
+struct WriteRow<'a> {
+    rows: &'a Normed<'a>,
+    row: usize,
+    out: &'a mut [f32],
+}
+
+impl Op for WriteRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, isa: L) {
+        for (g, out) in self.out.chunks_mut(GROUP).enumerate() {
+            let [low, high] = self.rows.group(isa, self.row, g);
+            let (first, second) = out.split_at_mut(out.len().min(LANES));
+            store_prefix(isa, low, first);
+            store_prefix(isa, high, second);
         }
+    }
+}
+
+impl Source for Normed<'_> {
+    #[inline(always)]
+    fn group<L: Lanes>(&self, isa: L, row: usize, g: usize) -> [L::F; 2] {
+        let w = self.weights;
+        let x = load_group(isa, &self.x[row * w.len..][..w.len], g);
+        let weight = load_group(isa, &w.weight, g);
+        let bias = w.bias.as_ref().map(|bias| load_group(isa, bias, g));
+        let (shift, scale) = (isa.splat(self.stats[row].mean), isa.splat(self.stats[row].scale));
+        std::array::from_fn(|half| {
+            let centred = isa.sub(x[half], shift);
+            let y = isa.mul(isa.mul(centred, scale), weight[half]);
+            bias.map_or(y, |bias| isa.add(y, bias[half]))
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Module, Shape, Tensor};
 
 use super::linear::Linear;
 use crate::error::{Error, Result};
-use crate::kernels::{Activations, Brake, Columns, Isa, Team, zeroed};
+use crate::kernels::{Activations, Brake, Isa, Plain, Threads, zeroed};
 use crate::quant::{Encoding, pack};
 
 /// A linear layer over 4-bit (or other encoded) weights, as a candle [`Module`].
@@ -53,8 +53,8 @@ impl QLinear {
         for (row, out) in rows.iter().zip(bytes.chunks_exact_mut(row_bytes)) {
             encoding.encode(row, out)?;
         }
-        let packed =
-            team()?.enter(|| pack(encoding, (n, k), |i| &bytes[i * row_bytes..][..row_bytes]))?;
+        let packed = threads()?
+            .install(|| pack(encoding, (n, k), |i| &bytes[i * row_bytes..][..row_bytes]))?;
         let bias = bias.map(|b| b.to_dtype(DType::F32)?.to_vec1::<f32>()).transpose()?;
         if let Some(found) = bias.as_ref().map(Vec::len).filter(|&len| len != n) {
             return Err(Error::Shape {
@@ -96,28 +96,30 @@ impl CustomOp1 for QLinear {
             candle_core::bail!("QLinear takes a contiguous tensor");
         };
         let x = &storage.as_slice::<f32>()?[start..end];
-        let team = team().map_err(candle_core::Error::wrap)?;
-        let mut out = vec![0.0; x.len() / k * n];
-        team.enter(|| {
-            let mut activations = Activations::default();
-            activations.fill(team, x, k, self.0.needs())?;
-            let columns = Columns { stride: n, first: 0 };
-            self.0.forward(team, &Brake::none(), &activations, &mut out, columns);
-            Ok::<_, Error>(())
-        })
-        .map_err(candle_core::Error::wrap)?;
+        let threads = threads().map_err(candle_core::Error::wrap)?;
+        let rows = x.len() / k;
+        let mut out = zeroed(rows * n).map_err(candle_core::Error::wrap)?;
+        threads
+            .enter(|team| {
+                let mut activations = Activations::default();
+                activations.fill(team, &Plain { x, k }, (rows, k), self.0.needs())?;
+                let out = (out.as_mut_slice(), n);
+                self.0.forward(team, &Brake::none(), &mut activations, out, 0, false);
+                Ok::<_, Error>(())
+            })
+            .map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(out), Shape::from(dims)))
     }
 }
 
 /// The threads of all layers: a candle model has no place to keep its own.
-fn team() -> Result<&'static Team> {
-    static TEAM: OnceLock<Team> = OnceLock::new();
-    match TEAM.get() {
-        Some(team) => Ok(team),
+fn threads() -> Result<&'static Threads> {
+    static THREADS: OnceLock<Threads> = OnceLock::new();
+    match THREADS.get() {
+        Some(threads) => Ok(threads),
         None => {
-            let team = Team::new(None, Isa::choose()?)?;
-            Ok(TEAM.get_or_init(|| team))
+            let threads = Threads::new(None, Isa::choose()?)?;
+            Ok(THREADS.get_or_init(|| threads))
         }
     }
 }

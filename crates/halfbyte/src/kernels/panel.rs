@@ -1,0 +1,133 @@
+//! Weights of a few row groups, unpacked once for many tokens, in cache.
+
+use super::buffer::{Line, resize};
+use super::lanes::{LANES, Lanes};
+use super::team::Disjoint;
+use super::tiles::{Group, Terms, TileForm};
+use crate::error::Result;
+
+/// Bytes of a thread's panel: half of a common level-2 cache, the other half is for activations.
+const PANEL_BYTES: usize = 384 << 10;
+/// Row groups in a panel at most: more gains nothing once activations are read this rarely.
+const MOST_ROW_GROUPS: usize = 4;
+/// Lines of 32 columns at most: 8 of codes, 4 of scales and minima.
+const MOST_LINES: usize = 12;
+
+impl Terms {
+    /// Lines that hold 32 columns of sixteen rows: 8 of codes, then scales, minima, sub-scales.
+    pub(super) const fn lines(self) -> usize {
+        match self {
+            Self::Scale => 9,
+            Self::ScaleMin | Self::ScaleHalves => 10,
+            Self::SubHalves => 11,
+            Self::ScaleMinHalves => 12,
+        }
+    }
+}
+
+/// The threads' panels.
+#[derive(Debug, Default)]
+pub(crate) struct Panels {
+    lines: Vec<Line>,
+    per_thread: usize,
+    /// 32-column groups of a row.
+    n_groups: usize,
+}
+
+impl Panels {
+    /// Makes room for `threads` panels of rows of `n_groups` 32-column groups.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn reserve(&mut self, threads: usize, n_groups: usize) -> Result<()> {
+        let per_row_group = n_groups * MOST_LINES;
+        self.n_groups = n_groups;
+        self.per_thread = per_row_group * row_groups(n_groups, MOST_LINES);
+        let wanted = self.per_thread * threads;
+        if self.lines.len() < wanted {
+            resize(&mut self.lines, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Row groups that fit in a panel with `terms`.
+    pub(super) fn row_groups(&self, terms: Terms) -> usize {
+        row_groups(self.n_groups, terms.lines()).min(row_groups(self.n_groups, MOST_LINES))
+    }
+
+    /// The lines to share among threads, and how many each has.
+    pub(super) fn shared(&mut self) -> (Disjoint<'_, Line>, usize) {
+        (Disjoint::new(&mut self.lines), self.per_thread)
+    }
+}
+
+fn row_groups(n_groups: usize, lines: usize) -> usize {
+    let bytes = n_groups * lines * size_of::<Line>();
+    (PANEL_BYTES / bytes.max(1)).clamp(1, MOST_ROW_GROUPS)
+}
+
+/// Unpacks a row group's bytes into `panel`, `T::TERMS.lines()` lines for each 32 columns.
+#[inline(always)]
+pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel: &mut [Line]) {
+    /// Bytes ahead of what is being unpacked.
+    const AHEAD: usize = 4096;
+    let step = bytes.len() / (panel.len() / T::TERMS.lines()).max(1);
+    for (b, lines) in panel.chunks_exact_mut(T::TERMS.lines()).enumerate() {
+        for line in 0..step.div_ceil(64) {
+            isa.prefetch(bytes, b * step + line * 64 + AHEAD);
+        }
+        let group = form.group(isa, bytes, b);
+        let (codes, rest) = lines.split_at_mut(8);
+        for (line, codes) in codes.iter_mut().zip(group.lines) {
+            isa.store_line(codes, &mut line.0);
+        }
+        let float =
+            |line: &mut Line, x: L::F| isa.store_line(isa.i_as_line(isa.as_i(x)), &mut line.0);
+        float(&mut rest[0], group.scale[0]);
+        match T::TERMS {
+            Terms::Scale => {}
+            Terms::ScaleMin => float(&mut rest[1], group.min[0]),
+            Terms::ScaleHalves => float(&mut rest[1], group.scale[1]),
+            Terms::ScaleMinHalves => {
+                float(&mut rest[1], group.scale[1]);
+                float(&mut rest[2], group.min[0]);
+                float(&mut rest[3], group.min[1]);
+            }
+            Terms::SubHalves => {
+                for (line, sub) in rest[1..].iter_mut().zip(group.sub) {
+                    isa.store_line(isa.i_as_line(sub), &mut line.0);
+                }
+            }
+        }
+    }
+}
+
+/// Reads back what [`unpack`] wrote for 32 columns.
+#[inline(always)]
+pub(super) fn group<L: Lanes, T: TileForm>(isa: L, lines: &[Line]) -> Group<L> {
+    let (codes, rest) = lines.split_at(8);
+    let int = |line: &Line| isa.line_as_i(isa.load_line(&line.0));
+    let float = |line: &Line| isa.as_f(int(line));
+    let (zero, one) = (isa.splat(0.0), isa.splat_i(1));
+    let scale = float(&rest[0]);
+    let mut group = Group {
+        lines: std::array::from_fn(|j| isa.load_line(&codes[j].0)),
+        scale: [scale; 2],
+        min: [zero; 2],
+        sub: [one; 2],
+    };
+    match T::TERMS {
+        Terms::Scale => {}
+        Terms::ScaleMin => group.min = [float(&rest[1]); 2],
+        Terms::ScaleHalves => group.scale[1] = float(&rest[1]),
+        Terms::ScaleMinHalves => {
+            group.scale[1] = float(&rest[1]);
+            group.min = [float(&rest[2]), float(&rest[3])];
+        }
+        Terms::SubHalves => group.sub = [int(&rest[1]), int(&rest[2])],
+    }
+    group
+}
+
+const _: () = assert!(size_of::<Line>() == 4 * LANES);
