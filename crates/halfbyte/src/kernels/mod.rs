@@ -15,6 +15,7 @@ mod crew;
 mod fma;
 mod forms;
 mod lanes;
+pub(crate) mod limits;
 mod math;
 mod matmul;
 mod panel;

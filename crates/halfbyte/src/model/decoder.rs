@@ -1,6 +1,7 @@
 //! The forward pass, once for all decoder-only architectures.
 
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use super::architecture::{Mlp, Residual, Rotary};
 use super::config::ModelConfig;
@@ -9,7 +10,7 @@ use super::workspace::Workspace;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::Checkpoint;
-use crate::kernels::{Brake, Isa, Needs, Picked, Plain, Team, Threads, zeroed};
+use crate::kernels::{Brake, Isa, Needs, Packed, Picked, Plain, Team, Threads, limits, zeroed};
 use crate::nn::{
     Activated, Activation, AttentionShape, CacheShape, CacheType, KvCache, NormWeights, Rope,
     attention,
@@ -120,6 +121,34 @@ impl Decoder {
     pub fn bytes_per_token(&self) -> usize {
         self.weights.bytes_per_token()
     }
+    /// Multiplications and additions that a pass does in its matrices: for each new token, and for
+    /// each row of logits.
+    pub fn ops_per_token(&self) -> (u64, u64) {
+        let head: u64 =
+            self.weights.output.parts.iter().map(|(linear, _)| ops(linear.weight())).sum();
+        (self.weights.matrices().map(ops).sum::<u64>() - head, head)
+    }
+
+    /// Reads the packed matrices once, as a pass over one token does, and computes nothing; returns
+    /// how long that took. The limit of decoding.
+    pub fn time_reading(&self) -> Duration {
+        let parts: Vec<&[u8]> = self.weights.matrices().map(Packed::bytes).collect();
+        self.threads.enter(|team| {
+            let start = Instant::now();
+            limits::read(team, &parts);
+            start.elapsed()
+        })
+    }
+
+    /// Multiplies int8 in registers for some milliseconds; returns operations per second. The limit
+    /// of prompts.
+    pub fn int8_ops_per_second(&self) -> f64 {
+        self.threads.enter(|team| {
+            let start = Instant::now();
+            limits::multiply(team) as f64 / start.elapsed().as_secs_f64()
+        })
+    }
+
     /// The instruction set that computes.
     pub fn isa(&self) -> Isa {
         self.threads.isa()
@@ -341,4 +370,9 @@ impl Decoder {
         }
         Ok(Outputs { logits, hidden })
     }
+}
+
+/// Operations of one token's product with `w`.
+fn ops(w: &Packed) -> u64 {
+    2 * w.n() as u64 * w.k() as u64
 }
