@@ -88,15 +88,17 @@ impl Sampler {
         self.draw()
     }
 
-    /// Leaves the candidates that the filters let through, best first; at least one.
+    /// Leaves the candidates that the filters let through; at least one. Best first, unless none
+    /// looked at the order: then by id.
     fn filter(&mut self) {
         top_k(&self.logits, self.config.top_k, &mut self.candidates);
         let candidates = &mut self.candidates;
         weigh(candidates, 1.0);
         typical(candidates, self.config.typical_p);
         top_p(candidates, self.config.top_p);
+        // The best one has weight 1, and min-p is at most 1: one stays.
         let least = f64::from(self.config.min_p);
-        candidates.truncate(candidates.partition_point(|c| c.weight >= least).max(1));
+        candidates.retain(|c| c.weight >= least);
     }
 
     fn draw(&mut self) -> u32 {
@@ -161,7 +163,8 @@ pub(super) fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Fills `out` with the `k` (0: all) best tokens that are not forbidden, best first; one at least.
+/// Fills `out` with the `k` best tokens that are not forbidden, best first, or with all of them by
+/// id where there are no more or `k` is 0; one at least.
 fn top_k(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
     out.clear();
     out.extend(
@@ -176,8 +179,8 @@ fn top_k(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
     if (1..out.len()).contains(&k) {
         out.select_nth_unstable_by(k - 1, best_first);
         out.truncate(k);
+        out.sort_unstable_by(best_first);
     }
-    out.sort_unstable_by(best_first);
 }
 
 /// A total order, so that no sort can depend on where a candidate stood before.
@@ -197,24 +200,42 @@ fn total(candidates: &[Candidate]) -> f64 {
     candidates.iter().map(|c| c.weight).sum()
 }
 
-/// Keeps the shortest beginning with a share of at least `p`.
+/// Keeps the most probable tokens with a share of at least `p`, best first.
 fn top_p(candidates: &mut Vec<Candidate>, p: f32) {
     if p < 1.0 {
         let enough = f64::from(p) * total(candidates);
-        candidates.truncate(shortest(candidates, enough));
+        keep_shortest(candidates, enough, |c| c.weight, best_first);
     }
 }
 
-/// Length of the shortest beginning whose weights sum to `enough`; 1 at least.
-fn shortest(candidates: &[Candidate], enough: f64) -> usize {
-    let mut sum = 0.0;
-    for (i, candidate) in candidates.iter().enumerate() {
-        sum += candidate.weight;
-        if sum >= enough {
-            return i + 1;
+/// Keeps the shortest beginning, in `order`, whose weights sum to `enough`; one item at least.
+///
+/// It is short as a rule, and a vocabulary is long: so ever longer beginnings are selected and
+/// sorted, and the rest never.
+fn keep_shortest<T>(
+    items: &mut Vec<T>,
+    enough: f64,
+    weight: impl Fn(&T) -> f64,
+    order: impl Fn(&T, &T) -> std::cmp::Ordering,
+) {
+    let (mut sorted, mut sum, mut step) = (0, 0.0, 64);
+    while sorted < items.len() {
+        let rest = &mut items[sorted..];
+        let n = step.min(rest.len());
+        if n < rest.len() {
+            rest.select_nth_unstable_by(n - 1, &order);
         }
+        rest[..n].sort_unstable_by(&order);
+        for i in 0..n {
+            sum += weight(&rest[i]);
+            if sum >= enough {
+                items.truncate(sorted + i + 1);
+                return;
+            }
+        }
+        sorted += n;
+        step *= 4;
     }
-    candidates.len()
 }
 
 /// Keeps the tokens whose surprise is closest to the expected one, with a share of at least `p`.
@@ -230,11 +251,15 @@ fn typical(candidates: &mut Vec<Candidate>, p: f32) {
         candidates.iter().filter(|c| c.weight > 0.0).map(|c| c.weight / total * surprise(c)).sum();
     let mut by_distance: Vec<(f64, Candidate)> =
         candidates.iter().map(|c| ((surprise(c) - entropy).abs(), *c)).collect();
-    // A stable sort: equal candidates stay best first.
-    by_distance.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let enough = f64::from(p) * total;
+    keep_shortest(
+        &mut by_distance,
+        enough,
+        |(_, c)| c.weight,
+        |a, b| a.0.total_cmp(&b.0).then_with(|| best_first(&a.1, &b.1)),
+    );
     candidates.clear();
     candidates.extend(by_distance.into_iter().map(|(_, c)| c));
-    candidates.truncate(shortest(candidates, f64::from(p) * total));
     candidates.sort_unstable_by(best_first);
 }
 
@@ -256,6 +281,7 @@ pub(super) fn logprobs(logits: &[f32], token: u32, n: usize) -> (f32, Vec<TokenL
     if n > 0 {
         let sane: Vec<f32> = logits.iter().map(|&l| sane(l)).collect();
         top_k(&sane, n, &mut best);
+        best.sort_unstable_by(best_first);
     }
     let top = best.iter().map(|c| TokenLogprob { token: c.token, logprob: logprob(c.logit) });
     let own = logits.get(token as usize).map_or(f32::NEG_INFINITY, |&l| logprob(l));

@@ -21,6 +21,7 @@ fn survivors(config: &GenerationConfig, logits: &[f32]) -> Vec<u32> {
     let mut sampler = sampler(config);
     sampler.logits = logits.iter().map(|&l| sane(l)).collect();
     sampler.filter();
+    sampler.candidates.sort_by(best_first);
     sampler.candidates.iter().map(|c| c.token).collect()
 }
 
@@ -46,6 +47,25 @@ fn filters_keep_the_tokens_of_the_definitions() {
     ];
     for (what, config, expected) in cases {
         assert_eq!(survivors(&config, &logits), expected, "{what}");
+    }
+}
+
+#[test]
+fn the_shortest_beginning_is_that_of_a_full_sort() {
+    for (n, enough) in [(1, 0.5), (63, 900.0), (64, 0.0), (65, 1e9), (1000, 300.0), (5000, 1.5e5)] {
+        let items: Vec<u64> = (0..n).map(|i| i * 7919 % 211).collect();
+        let order = |a: &u64, b: &u64| b.cmp(a);
+        let mut sorted = items.clone();
+        sorted.sort_by(order);
+        let mut sum = 0.0;
+        let end = sorted.iter().position(|&x| {
+            sum += x as f64;
+            sum >= enough
+        });
+        sorted.truncate(end.map_or(sorted.len(), |i| i + 1));
+        let mut found = items;
+        keep_shortest(&mut found, enough, |&x| x as f64, order);
+        assert_eq!(found, sorted, "{n} items, {enough}");
     }
 }
 
