@@ -160,3 +160,26 @@ pub(crate) fn sum_lanes(mut x: [f32; LANES]) -> f32 {
     }
     x[0]
 }
+
+/// The first (at most sixteen) elements of `x`, then `padding`.
+#[inline(always)]
+pub(crate) fn load_padded<L: Lanes>(isa: L, x: &[f32], padding: f32) -> L::F {
+    if let Some(full) = x.first_chunk::<LANES>() {
+        return isa.load(full);
+    }
+    let mut lanes = [padding; LANES];
+    lanes[..x.len()].copy_from_slice(x);
+    isa.load(&lanes)
+}
+
+/// Stores as many lanes as `out` holds, at most sixteen.
+#[inline(always)]
+pub(crate) fn store_prefix<L: Lanes>(isa: L, x: L::F, out: &mut [f32]) {
+    if let Some(full) = out.first_chunk_mut::<LANES>() {
+        return isa.store(x, full);
+    }
+    let mut lanes = [0.0; LANES];
+    isa.store(x, &mut lanes);
+    let n = out.len();
+    out.copy_from_slice(&lanes[..n]);
+}

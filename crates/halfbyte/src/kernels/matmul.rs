@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::activations::{Activations, GROUP, Tile, WORDS, word};
 use super::buffer::Line;
 use super::forms::{Form, Packed, Scale};
-use super::lanes::{Codes, LANES, Lanes};
+use super::lanes::{Codes, LANES, Lanes, load_padded, store_prefix};
 use super::panel;
 use super::team::Disjoint;
 use super::tiles::{self, Group, Terms, TileForm};
@@ -90,21 +90,20 @@ impl Output<'_> {
     fn store<L: Lanes, const W: usize>(&self, isa: L, group: usize, tile: Tile, sums: [L::F; W]) {
         let row = group * LANES;
         let n = LANES.min(self.n - row);
-        for (t, sum) in sums.into_iter().enumerate().take(tile.rows) {
-            let mut lanes = [0.0; LANES];
-            isa.store(sum, &mut lanes);
+        let bias = self.bias.map(|bias| &bias[row..row + n]);
+        for t in 0..W.min(tile.rows) {
             let at = (tile.start + t) * self.stride + self.first + row;
             // SAFETY: this row group's columns of this token's row; every group and token is
             // computed once, so no other part meets it.
             let out = unsafe { self.out.part(at..at + n) };
-            if let Some(bias) = self.bias {
-                lanes.iter_mut().zip(&bias[row..row + n]).for_each(|(y, b)| *y += b);
+            let mut sum = sums[t];
+            if let Some(bias) = bias {
+                sum = isa.add(sum, load_padded(isa, bias, 0.0));
             }
             if self.add {
-                out.iter_mut().zip(&lanes).for_each(|(out, y)| *out += y);
-            } else {
-                out.copy_from_slice(&lanes[..n]);
+                sum = isa.add(load_padded(isa, out, 0.0), sum);
             }
+            store_prefix(isa, sum, out);
         }
     }
 }
@@ -242,6 +241,9 @@ fn unpacked<L: Lanes, T: TileForm, const W: usize>(
 }
 
 /// Adds one 32-column group's terms to the tokens' sums: the sequence of README.md §3.
+///
+/// Loops and inlined functions only: the compiler may leave a closure, or what `array::map` calls,
+/// outside, where vectors travel through memory.
 #[inline(always)]
 fn add_group<L: Lanes, T: TileForm, const W: usize>(
     isa: L,
@@ -249,58 +251,84 @@ fn add_group<L: Lanes, T: TileForm, const W: usize>(
     record: &[[i32; W]; WORDS],
     acc: &mut [L::F; W],
 ) {
-    let sums = |lines: Range<usize>, starts: usize| {
-        let start = record[starts].map(|start| offset::<L, T>(isa, start));
-        isa.dots(T::CODES, &group.lines[lines.clone()], &record[lines], start)
-    };
-    let whole = || sums(0..8, word::START);
-    let halves = || [sums(0..4, word::HALF_START), sums(4..8, word::HALF_START + 1)];
-    let float = |word: i32| isa.splat(f32::from_bits(word.cast_unsigned()));
-    let scaled = |half: usize, t: usize, sum: L::I, acc: L::F| {
-        let scale = isa.mul(group.scale[half], float(record[word::SCALE][t]));
-        isa.fma(scale, isa.to_f(sum), acc)
-    };
-    let minimum = |half: usize, word: i32, acc: L::F| isa.fma(group.min[half], float(word), acc);
+    let (lines, scales) = (&group.lines, &record[word::SCALE]);
     match T::TERMS {
         Terms::Scale | Terms::ScaleMin => {
-            let sums = whole();
+            let sums = isa.dots(
+                T::CODES,
+                lines,
+                &record[..8],
+                starts::<L, T, W>(isa, &record[word::START]),
+            );
             for t in 0..W {
-                acc[t] = scaled(0, t, sums[t], acc[t]);
+                acc[t] = scaled(isa, group.scale[0], scales[t], sums[t], acc[t]);
                 if T::TERMS == Terms::ScaleMin {
-                    acc[t] = minimum(0, record[word::SCALED_SUM][t], acc[t]);
+                    acc[t] = isa.fma(group.min[0], float(isa, record[word::SCALED_SUM][t]), acc[t]);
                 }
             }
         }
         Terms::ScaleHalves | Terms::ScaleMinHalves => {
-            let [low, high] = halves();
+            let [low, high] = halves::<L, T, W>(isa, lines, record);
             for t in 0..W {
-                acc[t] = scaled(1, t, high[t], scaled(0, t, low[t], acc[t]));
+                acc[t] = scaled(isa, group.scale[0], scales[t], low[t], acc[t]);
+                acc[t] = scaled(isa, group.scale[1], scales[t], high[t], acc[t]);
                 if T::TERMS == Terms::ScaleMinHalves {
-                    acc[t] = minimum(0, record[word::HALF_SCALED_SUM][t], acc[t]);
-                    acc[t] = minimum(1, record[word::HALF_SCALED_SUM + 1][t], acc[t]);
+                    for (half, &min) in group.min.iter().enumerate() {
+                        let sum = record[word::HALF_SCALED_SUM + half][t];
+                        acc[t] = isa.fma(min, float(isa, sum), acc[t]);
+                    }
                 }
             }
         }
         Terms::SubHalves => {
-            let [low, high] = halves();
+            let [low, high] = halves::<L, T, W>(isa, lines, record);
             for t in 0..W {
                 let low = isa.mul_i(low[t], group.sub[0]);
-                acc[t] = scaled(0, t, isa.add_i(low, isa.mul_i(high[t], group.sub[1])), acc[t]);
+                let sum = isa.add_i(low, isa.mul_i(high[t], group.sub[1]));
+                acc[t] = scaled(isa, group.scale[0], scales[t], sum, acc[t]);
             }
         }
     }
 }
 
+/// The sums of columns 0..16 and 16..32.
+#[inline(always)]
+fn halves<L: Lanes, T: TileForm, const W: usize>(
+    isa: L,
+    lines: &[L::B; 8],
+    record: &[[i32; W]; WORDS],
+) -> [[L::I; W]; 2] {
+    let low = starts::<L, T, W>(isa, &record[word::HALF_START]);
+    let high = starts::<L, T, W>(isa, &record[word::HALF_START + 1]);
+    [
+        isa.dots(T::CODES, &lines[..4], &record[..4], low),
+        isa.dots(T::CODES, &lines[4..], &record[4..8], high),
+    ]
+}
+
+/// `fma(scale · d, sum, acc)`, with d as bits.
+#[inline(always)]
+fn scaled<L: Lanes>(isa: L, scale: L::F, d: i32, sum: L::I, acc: L::F) -> L::F {
+    isa.fma(isa.mul(scale, float(isa, d)), isa.to_f(sum), acc)
+}
+
+#[inline(always)]
+fn float<L: Lanes>(isa: L, bits: i32) -> L::F {
+    isa.splat(f32::from_bits(bits.cast_unsigned()))
+}
+
 /// What Σ code·q starts at, so that it becomes Σ (code − OFFSET)·q: `eighths` is −8·Σq.
 #[inline(always)]
-fn offset<L: Lanes, T: TileForm>(isa: L, eighths: i32) -> L::I {
+fn starts<L: Lanes, T: TileForm, const W: usize>(isa: L, eighths: &[i32; W]) -> [L::I; W] {
     let offset = T::OFFSET + if T::CODES == Codes::I8 { L::I8_BIAS } else { 0 };
-    match offset {
-        0 => isa.splat_i(0),
-        8 => isa.splat_i(eighths),
-        // A shift in lanes, not in a general register: those are dear to broadcast.
-        offset => isa.shl_i(isa.splat_i(eighths), (offset / 8).unsigned_abs().ilog2()),
+    let mut starts = [isa.splat_i(0); W];
+    if offset > 0 {
+        for t in 0..W {
+            // A shift in lanes, not in a general register: those are dear to broadcast.
+            starts[t] = isa.shl_i(isa.splat_i(eighths[t]), (offset / 8).unsigned_abs().ilog2());
+        }
     }
+    starts
 }
 
 /// The sums of sixteen float rows, one fused multiply-add a column, for W tokens.

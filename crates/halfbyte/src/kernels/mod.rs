@@ -31,7 +31,7 @@ pub(crate) use fma::fma;
 pub(crate) use forms::{Form, Needs, Packed, Scale};
 #[cfg(test)]
 use lanes::Codes;
-pub(crate) use lanes::{LANES, Lanes, sum_lanes};
+pub(crate) use lanes::{LANES, Lanes, load_padded, store_prefix, sum_lanes};
 pub(crate) use math::{exp, gelu_erf, gelu_tanh, silu};
 pub(crate) use matmul::{Target, matmul};
 use scalar::Scalar;

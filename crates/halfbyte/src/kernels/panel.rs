@@ -82,17 +82,15 @@ pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel
         for (line, codes) in codes.iter_mut().zip(group.lines) {
             isa.store_line(codes, &mut line.0);
         }
-        let float =
-            |line: &mut Line, x: L::F| isa.store_line(isa.i_as_line(isa.as_i(x)), &mut line.0);
-        float(&mut rest[0], group.scale[0]);
+        store_float(isa, group.scale[0], &mut rest[0]);
         match T::TERMS {
             Terms::Scale => {}
-            Terms::ScaleMin => float(&mut rest[1], group.min[0]),
-            Terms::ScaleHalves => float(&mut rest[1], group.scale[1]),
+            Terms::ScaleMin => store_float(isa, group.min[0], &mut rest[1]),
+            Terms::ScaleHalves => store_float(isa, group.scale[1], &mut rest[1]),
             Terms::ScaleMinHalves => {
-                float(&mut rest[1], group.scale[1]);
-                float(&mut rest[2], group.min[0]);
-                float(&mut rest[3], group.min[1]);
+                store_float(isa, group.scale[1], &mut rest[1]);
+                store_float(isa, group.min[0], &mut rest[2]);
+                store_float(isa, group.min[1], &mut rest[3]);
             }
             Terms::SubHalves => {
                 for (line, sub) in rest[1..].iter_mut().zip(group.sub) {
@@ -106,28 +104,40 @@ pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel
 /// Reads back what [`unpack`] wrote for 32 columns.
 #[inline(always)]
 pub(super) fn group<L: Lanes, T: TileForm>(isa: L, lines: &[Line]) -> Group<L> {
-    let (codes, rest) = lines.split_at(8);
-    let int = |line: &Line| isa.line_as_i(isa.load_line(&line.0));
-    let float = |line: &Line| isa.as_f(int(line));
+    let (packed, rest) = lines.split_at(8);
+    let mut codes = [isa.load_line(&packed[0].0); 8];
+    for (code, line) in codes.iter_mut().zip(packed) {
+        *code = isa.load_line(&line.0);
+    }
+    let scale = load_float(isa, &rest[0]);
     let (zero, one) = (isa.splat(0.0), isa.splat_i(1));
-    let scale = float(&rest[0]);
-    let mut group = Group {
-        lines: std::array::from_fn(|j| isa.load_line(&codes[j].0)),
-        scale: [scale; 2],
-        min: [zero; 2],
-        sub: [one; 2],
-    };
+    let mut group = Group { lines: codes, scale: [scale; 2], min: [zero; 2], sub: [one; 2] };
     match T::TERMS {
         Terms::Scale => {}
-        Terms::ScaleMin => group.min = [float(&rest[1]); 2],
-        Terms::ScaleHalves => group.scale[1] = float(&rest[1]),
+        Terms::ScaleMin => group.min = [load_float(isa, &rest[1]); 2],
+        Terms::ScaleHalves => group.scale[1] = load_float(isa, &rest[1]),
         Terms::ScaleMinHalves => {
-            group.scale[1] = float(&rest[1]);
-            group.min = [float(&rest[2]), float(&rest[3])];
+            group.scale[1] = load_float(isa, &rest[1]);
+            group.min = [load_float(isa, &rest[2]), load_float(isa, &rest[3])];
         }
-        Terms::SubHalves => group.sub = [int(&rest[1]), int(&rest[2])],
+        Terms::SubHalves => group.sub = [load_int(isa, &rest[1]), load_int(isa, &rest[2])],
     }
     group
+}
+
+#[inline(always)]
+fn store_float<L: Lanes>(isa: L, x: L::F, line: &mut Line) {
+    isa.store_line(isa.i_as_line(isa.as_i(x)), &mut line.0);
+}
+
+#[inline(always)]
+fn load_int<L: Lanes>(isa: L, line: &Line) -> L::I {
+    isa.line_as_i(isa.load_line(&line.0))
+}
+
+#[inline(always)]
+fn load_float<L: Lanes>(isa: L, line: &Line) -> L::F {
+    isa.as_f(load_int(isa, line))
 }
 
 const _: () = assert!(size_of::<Line>() == 4 * LANES);

@@ -64,24 +64,42 @@ fn chunk<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
 }
 
 #[inline(always)]
+fn load_i<L: Lanes>(isa: L, bytes: &[u8; 64]) -> L::I {
+    isa.line_as_i(isa.load_line(bytes))
+}
+
+#[inline(always)]
 fn load_f32<L: Lanes>(isa: L, bytes: &[u8; 64]) -> L::F {
-    isa.as_f(isa.line_as_i(isa.load_line(bytes)))
+    isa.as_f(load_i(isa, bytes))
+}
+
+/// Bits `shift` and up that `mask` keeps.
+#[inline(always)]
+fn bits<L: Lanes>(isa: L, x: L::I, shift: usize, mask: i32) -> L::I {
+    isa.and_i(isa.shr_i(x, shift as u32), isa.splat_i(mask))
 }
 
 /// Four lines of nibbles: low nibbles are columns 0..16, high nibbles columns 16..32.
 #[inline(always)]
 fn nibbles<L: Lanes>(isa: L, bytes: &[u8; 256]) -> [L::B; 8] {
-    let (lines, _) = bytes.as_chunks::<64>();
-    let packed: [L::B; 4] = std::array::from_fn(|j| isa.load_line(&lines[j]));
-    std::array::from_fn(|j| {
-        if j < 4 { isa.low_nibbles(packed[j]) } else { isa.high_nibbles(packed[j - 4]) }
-    })
+    let (packed, _) = bytes.as_chunks::<64>();
+    let mut lines = [isa.load_line(&packed[0]); 8];
+    for j in 0..4 {
+        let line = isa.load_line(&packed[j]);
+        lines[j] = isa.low_nibbles(line);
+        lines[4 + j] = isa.high_nibbles(line);
+    }
+    lines
 }
 
 #[inline(always)]
 fn bytes8<L: Lanes>(isa: L, bytes: &[u8; 512]) -> [L::B; 8] {
-    let (lines, _) = bytes.as_chunks::<64>();
-    std::array::from_fn(|j| isa.load_line(&lines[j]))
+    let (packed, _) = bytes.as_chunks::<64>();
+    let mut lines = [isa.load_line(&packed[0]); 8];
+    for j in 1..8 {
+        lines[j] = isa.load_line(&packed[j]);
+    }
+    lines
 }
 
 #[inline(always)]
@@ -157,7 +175,10 @@ impl<S: ScaleKind> TileForm for Q4Codebook<S> {
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
         let (scale, codes) = S::split(isa, bytes, b);
-        let lines = nibbles(isa, codes).map(|line| isa.lookup(self.0, line));
+        let mut lines = nibbles(isa, codes);
+        for line in &mut lines {
+            *line = isa.lookup(self.0, *line);
+        }
         symmetric(isa, lines, scale)
     }
 }
@@ -191,20 +212,18 @@ impl TileForm for Q4K {
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
         let unit: &[u8; 2304] = chunk(bytes, b / 8 * 2304);
         let g = b % 8;
-        let field = |u: usize| isa.line_as_i(isa.load_line(chunk(unit, 64 + 64 * u)));
-        let bits = |x: L::I, shift: usize, mask: i32| {
-            isa.and_i(isa.shr_i(x, shift as u32), isa.splat_i(mask))
-        };
         // The twelve bytes of Q4_K's scales, a dword of each row a lane (formats.md §4.3 restated):
         // groups 0..4 keep six bits in one place, groups 4..8 four low bits and two high bits.
+        let first = load_i(isa, chunk(unit, 64));
+        let second = load_i(isa, chunk(unit, 128));
         let (scale, min) = if g < 4 {
-            (bits(field(0), 8 * g, 63), bits(field(1), 8 * g, 63))
+            (bits(isa, first, 8 * g, 63), bits(isa, second, 8 * g, 63))
         } else {
-            let i = g - 4;
-            let high = |x| isa.shl_i(bits(x, 8 * i + 6, 3), 4);
-            let low = field(2);
-            let scale = isa.or_i(bits(low, 8 * i, 15), high(field(0)));
-            (scale, isa.or_i(bits(low, 8 * i + 4, 15), high(field(1))))
+            let (i, low) = (g - 4, load_i(isa, chunk(unit, 192)));
+            let scale_high = isa.shl_i(bits(isa, first, 8 * i + 6, 3), 4);
+            let min_high = isa.shl_i(bits(isa, second, 8 * i + 6, 3), 4);
+            let scale = isa.or_i(bits(isa, low, 8 * i, 15), scale_high);
+            (scale, isa.or_i(bits(isa, low, 8 * i + 4, 15), min_high))
         };
         // Exact: 11 bits of f16 times 6 bits fit f32's 24.
         let scale = isa.mul(isa.load_f16(chunk(unit, 0)), isa.to_f(scale));
@@ -229,12 +248,13 @@ impl TileForm for Q6K {
         let unit: &[u8; 3392] = chunk(bytes, b / 8 * 3392);
         let g = b % 8;
         let scale = isa.load_f16(chunk(unit, 0));
-        let sub = [0, 1].map(|half| isa.load_i8(chunk(unit, 64 + 16 * (2 * g + half))));
+        let sub =
+            [isa.load_i8(chunk(unit, 64 + 32 * g)), isa.load_i8(chunk(unit, 64 + 32 * g + 16))];
         let codes: &[u8; 384] = chunk(unit, 320 + 384 * g);
-        let low = nibbles(isa, chunk(codes, 0));
-        let high = [0, 1].map(|half| isa.line_as_i(isa.load_line(chunk(codes, 256 + 64 * half))));
+        let mut lines = nibbles(isa, chunk(codes, 0));
+        let high = [load_i(isa, chunk(codes, 256)), load_i(isa, chunk(codes, 320))];
         let mask = isa.splat_i(0x3030_3030);
-        let lines = std::array::from_fn(|j| {
+        for (j, line) in lines.iter_mut().enumerate() {
             let plane = high[j / 4];
             let moved = match j % 4 {
                 0 => isa.shl_i(plane, 4),
@@ -242,9 +262,9 @@ impl TileForm for Q6K {
                 2 => plane,
                 _ => isa.shr_i(plane, 2),
             };
-            let code = isa.or_i(isa.line_as_i(low[j]), isa.and_i(moved, mask));
-            isa.i_as_line(code)
-        });
+            let code = isa.or_i(isa.line_as_i(*line), isa.and_i(moved, mask));
+            *line = isa.i_as_line(code);
+        }
         Group { sub, ..symmetric(isa, lines, scale) }
     }
 }
@@ -276,7 +296,7 @@ impl TileForm for Q8Halves {
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
         let unit: &[u8; 640] = chunk(bytes, b * 640);
-        let scale = [0, 1].map(|half| load_f32(isa, chunk(unit, 64 * half)));
+        let scale = [load_f32(isa, chunk(unit, 0)), load_f32(isa, chunk(unit, 64))];
         let lines = bytes8(isa, chunk(unit, 128));
         Group { scale, ..symmetric(isa, lines, scale[0]) }
     }
@@ -293,7 +313,8 @@ impl TileForm for Q8Affine {
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
         let unit: &[u8; 640] = chunk(bytes, b * 640);
-        let [scale, min] = [0, 1].map(|part| load_f32(isa, chunk(unit, 64 * part)));
+        let scale = load_f32(isa, chunk(unit, 0));
+        let min = load_f32(isa, chunk(unit, 64));
         Group { min: [min; 2], ..symmetric(isa, bytes8(isa, chunk(unit, 128)), scale) }
     }
 }
@@ -309,8 +330,8 @@ impl TileForm for Q8AffineHalves {
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
         let unit: &[u8; 768] = chunk(bytes, b * 768);
-        let scale = [0, 1].map(|half| load_f32(isa, chunk(unit, 64 * half)));
-        let min = [0, 1].map(|half| load_f32(isa, chunk(unit, 128 + 64 * half)));
+        let scale = [load_f32(isa, chunk(unit, 0)), load_f32(isa, chunk(unit, 64))];
+        let min = [load_f32(isa, chunk(unit, 128)), load_f32(isa, chunk(unit, 192))];
         let lines = bytes8(isa, chunk(unit, 256));
         Group { scale, min, ..symmetric(isa, lines, scale[0]) }
     }

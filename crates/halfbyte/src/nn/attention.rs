@@ -1,8 +1,7 @@
 //! Causal attention of new tokens over a cache, in one pass with a running softmax.
 
 use super::kv_cache::{BLOCK, CacheShape, CacheType, KvCache};
-use super::norm::{load_padded, store_prefix};
-use crate::kernels::{Brake, LANES, Lanes, Op, Team, exp, sum_lanes};
+use crate::kernels::{Brake, LANES, Lanes, Op, Team, exp, load_padded, store_prefix, sum_lanes};
 
 /// Heads of the queries, and the scale of their scores.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,10 @@
 //! Layer normalization and root-mean-square normalization.
 
 use crate::error::Result;
-use crate::kernels::{Brake, GROUP, LANES, Lanes, Op, Source, Team, load_group, resize, sum_lanes};
+use crate::kernels::{
+    Brake, GROUP, LANES, Lanes, Op, Source, Team, load_group, load_padded, resize, store_prefix,
+    sum_lanes,
+};
 
 /// The weights of one normalization.
 #[derive(Debug)]
@@ -145,27 +148,4 @@ fn reduce_from<L: Lanes>(isa: L, x: &[f32], padding: f32, add: impl Fn(L::F, L::
     let mut lanes = [0.0; LANES];
     isa.store(acc, &mut lanes);
     sum_lanes(lanes)
-}
-
-/// The first (at most sixteen) elements of `x`, then `padding`.
-#[inline(always)]
-pub(super) fn load_padded<L: Lanes>(isa: L, x: &[f32], padding: f32) -> L::F {
-    if let Some(full) = x.first_chunk::<LANES>() {
-        return isa.load(full);
-    }
-    let mut lanes = [padding; LANES];
-    lanes[..x.len()].copy_from_slice(x);
-    isa.load(&lanes)
-}
-
-/// Stores as many lanes as `out` holds, at most sixteen.
-#[inline(always)]
-pub(super) fn store_prefix<L: Lanes>(isa: L, x: L::F, out: &mut [f32]) {
-    if let Some(full) = out.first_chunk_mut::<LANES>() {
-        return isa.store(x, full);
-    }
-    let mut lanes = [0.0; LANES];
-    isa.store(x, &mut lanes);
-    let n = out.len();
-    out.copy_from_slice(&lanes[..n]);
 }
