@@ -14,10 +14,12 @@ mod weights;
 use std::path::Path;
 
 use halfbyte::io::{GgufWriter, Metadata, TensorInfo, Value};
+use halfbyte::quant::Encoding;
 use halfbyte::{QuantizeType, Result};
 
 pub use shapes::{Family, SHAPES, Shape};
 
+use plan::Tensor;
 use weights::Generator;
 
 /// Writes the model of `shape` to `path`, calling `progress(done, total)` in bytes.
@@ -34,14 +36,50 @@ pub fn write(
     seed: u64,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
-    let tensors = plan::tensors(shape, kind);
+    let tensors = plan::tensors(shape, &encodings(shape, kind));
+    write_tensors(path, shape, &tensors, Generator::new(seed), progress)
+}
+
+/// Writes the model of `shape` with every matrix in `encoding`, from random sequences of `blocks`
+/// (whole blocks of that encoding; none: of normal weights).
+///
+/// # Errors
+///
+/// What the writer says; without `blocks` also if the encoding can only be read.
+pub fn write_encoding(
+    path: &Path,
+    shape: &Shape,
+    encoding: Encoding,
+    blocks: Option<&[u8]>,
+    seed: u64,
+) -> Result<()> {
+    let tensors = plan::tensors(shape, &|_, _| encoding);
+    let mut generator = Generator::new(seed);
+    if let Some(blocks) = blocks {
+        generator.draw_from(encoding, blocks);
+    }
+    write_tensors(path, shape, &tensors, generator, &mut |_, _| {})
+}
+
+/// How a model of `shape` and `kind` stores its matrices.
+fn encodings(shape: &Shape, kind: QuantizeType) -> impl Fn(&str, usize) -> Encoding + use<> {
+    let n_layers = shape.n_layers as usize;
+    move |name, row_len| kind.encoding_of(name, row_len, n_layers, false)
+}
+
+fn write_tensors(
+    path: &Path,
+    shape: &Shape,
+    tensors: &[Tensor],
+    mut generator: Generator,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<()> {
     let infos: Vec<TensorInfo> = tensors
         .iter()
         .map(|t| TensorInfo { name: t.name.clone(), dims: t.dims.clone(), encoding: t.encoding })
         .collect();
     let total = tensors.iter().map(|t| t.n_bytes() as u64).sum();
     let mut writer = GgufWriter::create(path, &metadata(shape), infos)?;
-    let mut generator = Generator::new(seed);
     let mut done = 0;
     for (index, tensor) in tensors.iter().enumerate() {
         generator.write(index as u64, tensor, &mut |chunk| {

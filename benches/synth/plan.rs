@@ -1,6 +1,5 @@
 //! Which tensors a shape has, and how each is stored.
 
-use halfbyte::QuantizeType;
 use halfbyte::quant::Encoding;
 
 use super::shapes::{Family, Shape};
@@ -48,16 +47,19 @@ impl Tensor {
     }
 }
 
+/// How the matrix of that name, with rows of that length, is stored.
+pub(super) type EncodingOf<'a> = &'a dyn Fn(&str, usize) -> Encoding;
+
 /// Collects tensors of one shape.
-struct Plan {
+struct Plan<'a> {
     shape: Shape,
-    kind: QuantizeType,
+    encoding_of: EncodingOf<'a>,
     tensors: Vec<Tensor>,
 }
 
 /// Every tensor of the model, in file order.
-pub(super) fn tensors(shape: &Shape, kind: QuantizeType) -> Vec<Tensor> {
-    let mut plan = Plan { shape: *shape, kind, tensors: Vec::new() };
+pub(super) fn tensors(shape: &Shape, encoding_of: EncodingOf<'_>) -> Vec<Tensor> {
+    let mut plan = Plan { shape: *shape, encoding_of, tensors: Vec::new() };
     let (hidden, vocab) = (shape.hidden_size, shape.vocab_size);
     plan.matrix("token_embd.weight".into(), vocab, hidden);
     for layer in 0..shape.n_layers {
@@ -71,7 +73,7 @@ pub(super) fn tensors(shape: &Shape, kind: QuantizeType) -> Vec<Tensor> {
     plan.tensors
 }
 
-impl Plan {
+impl Plan<'_> {
     /// The tensors of block `layer`.
     fn block(&mut self, layer: u32) {
         let s = self.shape;
@@ -120,7 +122,7 @@ impl Plan {
 
     fn matrix(&mut self, name: String, n: u32, k: u32) {
         let (n, k) = (n as usize, k as usize);
-        let encoding = self.kind.encoding_of(&name, k, self.shape.n_layers as usize, false);
+        let encoding = (self.encoding_of)(&name, k);
         self.tensors.push(Tensor { name, dims: vec![n, k], encoding, fill: Fill::Matrix });
     }
 
@@ -132,7 +134,15 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use halfbyte::QuantizeType;
+
+    use super::super::encodings;
     use super::*;
+
+    fn tensors_of(shape: &str, kind: &str) -> Vec<Tensor> {
+        let shape = Shape::find(shape).unwrap();
+        tensors(shape, &encodings(shape, QuantizeType::from_name(kind).unwrap()))
+    }
 
     fn find<'a>(tensors: &'a [Tensor], name: &str) -> &'a Tensor {
         tensors.iter().find(|t| t.name == name).unwrap()
@@ -149,8 +159,7 @@ mod tests {
             ("pythia-1b", 1_011_781_632),
         ];
         for (name, expected) in cases {
-            let tensors =
-                tensors(Shape::find(name).unwrap(), QuantizeType::from_name("f32").unwrap());
+            let tensors = tensors_of(name, "f32");
             let total: usize = tensors.iter().map(|t| t.n_rows() * t.row_len()).sum();
             assert_eq!(total, expected, "{name}");
         }
@@ -158,11 +167,10 @@ mod tests {
 
     #[test]
     fn heads_are_q6_k_and_norms_f32() {
-        let shape = Shape::find("llama-7b").unwrap();
         for (kind, head) in
             [("q4_0", Encoding::Q6_K), ("q8_0", Encoding::Q8_0), ("f16", Encoding::F16)]
         {
-            let tensors = tensors(shape, QuantizeType::from_name(kind).unwrap());
+            let tensors = tensors_of("llama-7b", kind);
             assert_eq!(find(&tensors, "output.weight").encoding, head, "{kind}");
             assert_eq!(find(&tensors, "output_norm.weight").encoding, Encoding::F32);
         }
@@ -170,8 +178,7 @@ mod tests {
 
     #[test]
     fn q4_k_m_gives_half_of_the_values_six_bits() {
-        let kind = QuantizeType::from_name("q4_k_m").unwrap();
-        let tensors = tensors(Shape::find("llama-7b").unwrap(), kind);
+        let tensors = tensors_of("llama-7b", "q4_k_m");
         let is_six_bits =
             |i: &i32| find(&tensors, &format!("blk.{i}.attn_v.weight")).encoding == Encoding::Q6_K;
         let six_bits: Vec<_> = (0..32).filter(is_six_bits).collect();

@@ -60,7 +60,8 @@ pub struct Shape {
     pub context_length: u32,
 }
 
-/// Every shape; the `tiny-` ones are for tests.
+/// Every shape; the `tiny-` and `odd-` ones are for tests. `odd-`: widths that leave a tail in every
+/// tile; with `-k`, rows of whole super-blocks of 256.
 #[rustfmt::skip] // one row, one model
 pub static SHAPES: &[Shape] = &[
     row("llama-7b",       Family::Llama,   32, 4096, 32, 32, 128, 11008, 32000, 2048),
@@ -71,6 +72,10 @@ pub static SHAPES: &[Shape] = &[
     row("tiny-llama",     Family::Llama,    3,  256,  4,  2,  64,   512,  1024,  256),
     row("tiny-gptj",      Family::GptJ,     3,  256,  4,  4,  32,  1024,  1024,  256),
     row("tiny-gptneox",   Family::GptNeoX,  3,  256,  4,  4,  16,   768,  1024,  256),
+    row("odd-llama",      Family::Llama,    2, 1568, 14,  7, 112,  4128,  1000, 4096),
+    row("odd-gptj",       Family::GptJ,     2, 1568, 14, 14,  64,  4128,  1000, 4096),
+    row("odd-k-llama",    Family::Llama,    2, 1280, 10,  5, 128,  4352,  1000, 4096),
+    row("odd-k-gptj",     Family::GptJ,     2, 1280, 10, 10,  64,  4352,  1000, 4096),
 ];
 
 /// A row of the table; the numbers in the order of [`Shape`]'s fields.

@@ -27,6 +27,8 @@ const CHUNK_BYTES: usize = 4 << 20;
 pub(super) struct Generator {
     stream: Stream,
     pools: HashMap<(Encoding, usize), Pool>,
+    /// What matrices of an encoding are made of, if not of normal weights.
+    given: Option<(Encoding, Vec<u8>)>,
 }
 
 /// Encoded blocks of one encoding and spread.
@@ -39,7 +41,12 @@ struct Pool {
 impl Generator {
     /// A generator whose output depends on `seed` only.
     pub(super) fn new(seed: u64) -> Self {
-        Self { stream: Stream::new(seed), pools: HashMap::new() }
+        Self { stream: Stream::new(seed), pools: HashMap::new(), given: None }
+    }
+
+    /// Makes matrices of `encoding` from these blocks.
+    pub(super) fn draw_from(&mut self, encoding: Encoding, blocks: &[u8]) {
+        self.given = Some((encoding, blocks.to_vec()));
     }
 
     /// Makes tensor number `index` and hands its bytes to `sink`, chunk after chunk.
@@ -84,10 +91,15 @@ impl Generator {
     /// The pool of N(0, 1/k) in `encoding`; made when first asked for.
     fn pool(&mut self, encoding: Encoding, k: usize) -> Result<&Pool> {
         let stream = self.stream.child(u64::MAX - k as u64);
+        let given = self.given.as_ref().filter(|(given, _)| *given == encoding);
         match self.pools.entry((encoding, k)) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                Ok(entry.insert(Pool::new(encoding, 1.0 / (k as f32).sqrt(), stream)?))
+                let pool = match given {
+                    Some((_, blocks)) => Pool::of(encoding, blocks),
+                    None => Pool::new(encoding, 1.0 / (k as f32).sqrt(), stream)?,
+                };
+                Ok(entry.insert(pool))
             }
         }
     }
@@ -107,6 +119,13 @@ impl Pool {
         Ok(Self { bytes, block_bytes })
     }
 
+    /// `blocks` over and over.
+    fn of(encoding: Encoding, blocks: &[u8]) -> Self {
+        let block_bytes = encoding.block_bytes();
+        let bytes = blocks.iter().copied().cycle().take(block_bytes << POOL_BITS).collect();
+        Self { bytes, block_bytes }
+    }
+
     /// Fills `row` with blocks that `stream` picks.
     fn fill(&self, stream: Stream, row: &mut [u8]) {
         const PICKS: usize = (u64::BITS / POOL_BITS) as usize;
@@ -123,14 +142,16 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encodings;
     use super::super::plan::tensors;
     use super::super::shapes::Shape;
     use super::*;
     use halfbyte::QuantizeType;
 
     fn bytes_of(seed: u64, index: usize, kind: &str) -> (Encoding, Vec<u8>) {
-        let tensors =
-            tensors(Shape::find("tiny-llama").unwrap(), QuantizeType::from_name(kind).unwrap());
+        let shape = Shape::find("tiny-llama").unwrap();
+        let kind = QuantizeType::from_name(kind).unwrap();
+        let tensors = tensors(shape, &encodings(shape, kind));
         let mut bytes = Vec::new();
         let mut sink = |chunk: &[u8]| {
             bytes.extend_from_slice(chunk);

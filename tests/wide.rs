@@ -1,0 +1,135 @@
+//! The numerics contract on layers of real widths: models whose rows leave a tail in every tile, in
+//! every encoding, and texts of thousands of tokens.
+//!
+//! By default each instruction set meets every thread count and every batch once; with
+//! `HALFBYTE_FULL=1` it meets all pairs of them.
+
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use halfbyte::Isa;
+use halfbyte::io::Checkpoint;
+use halfbyte::model::{Batch, CacheType, Decoder, KvCache, Step, Want};
+use halfbyte::quant::Encoding;
+use halfbyte_benches::synth::{self, Shape};
+use halfbyte_tests::{Rows, data};
+use safetensors::SafeTensors;
+
+const THREADS: [usize; 4] = [1, 2, 3, 8];
+const BATCHES: [usize; 4] = [512, 1, 7, 64];
+
+/// Beyond the first block of 64 keys.
+const SHORT: usize = 70;
+const LONG: usize = 2100;
+
+/// The pairs of threads and batch to try.
+fn pairs() -> Vec<(usize, usize)> {
+    if std::env::var_os("HALFBYTE_FULL").is_some_and(|full| full == "1") {
+        return THREADS.into_iter().flat_map(|t| BATCHES.map(|b| (t, b))).collect();
+    }
+    THREADS.into_iter().zip(BATCHES).collect()
+}
+
+/// Blocks of an encoding that this crate reads and cannot write.
+fn blocks(encoding: Encoding) -> Result<Option<Vec<u8>>> {
+    if encoding.can_encode() {
+        return Ok(None);
+    }
+    let file = std::fs::read(data().join("golden_quant.safetensors"))?;
+    let tensors = SafeTensors::deserialize(&file)?;
+    Ok(Some(tensors.tensor(&format!("{}.raw", encoding.name()))?.data().to_vec()))
+}
+
+/// A model of that family with every matrix in `encoding`, in `folder`.
+fn model(folder: &Path, family: &str, encoding: Encoding) -> Result<Checkpoint> {
+    let name = if encoding.block_len() == 256 { "odd-k" } else { "odd" };
+    let shape = Shape::find(&format!("{name}-{family}")).context("a row of SHAPES")?;
+    let path = folder.join("model.gguf");
+    synth::write_encoding(&path, shape, encoding, blocks(encoding)?.as_deref(), 1)?;
+    Ok(Checkpoint::open(path)?)
+}
+
+fn load(checkpoint: &Checkpoint, isa: Isa, threads: usize) -> Result<Decoder> {
+    Ok(Decoder::load_on(isa, checkpoint, Some(threads), &mut |_, _| {})?)
+}
+
+fn prompt(n: usize) -> Vec<u32> {
+    (0..n).map(|i| (i * 7919 % 1000) as u32).collect()
+}
+
+/// Logit bits of those tokens, fed in passes of `batch`.
+fn logits(
+    decoder: &Decoder,
+    cache: &mut KvCache,
+    tokens: &[u32],
+    batch: usize,
+) -> Result<Vec<u32>> {
+    let mut bits = Vec::new();
+    for tokens in tokens.chunks(batch) {
+        let step = Step { cache, tokens, want: Want::AllLogits };
+        let outputs = decoder.forward(&mut Batch { steps: vec![step], cancel: None })?;
+        bits.extend(outputs.logits.iter().map(|x| x.to_bits()));
+    }
+    Ok(bits)
+}
+
+/// The tokens from `range` on again, over a cache that has seen all of them.
+fn again(
+    decoder: &Decoder,
+    cache: &mut KvCache,
+    (tokens, range): (&[u32], Range<usize>),
+    batch: usize,
+) -> Result<Vec<u32>> {
+    cache.truncate(range.start);
+    logits(decoder, cache, &tokens[range], batch)
+}
+
+/// Compares every instruction set, team and batch with one thread of scalar code.
+fn check(rows: &mut Rows, row: &str, checkpoint: &Checkpoint, n_tokens: usize) -> Result<()> {
+    let tokens = prompt(n_tokens);
+    let scalar = load(checkpoint, Isa::available()[0], 1)?;
+    let want = logits(&scalar, &mut scalar.new_cache(CacheType::F16), &tokens, 512)?;
+    anyhow::ensure!(want.iter().all(|&x| f32::from_bits(x).is_finite()), "{row}: not finite");
+    for isa in Isa::available() {
+        for (threads, batch) in pairs() {
+            let decoder = load(checkpoint, isa, threads)?;
+            let mut cache = decoder.new_cache(CacheType::F16);
+            let what = format!("{}, {threads} threads, batch {batch}", isa.name());
+            let cold = logits(&decoder, &mut cache, &tokens, batch)?;
+            rows.check(row, cold == want, format!("{what}, cold"));
+            let range = n_tokens - 9..n_tokens;
+            let reused = again(&decoder, &mut cache, (&tokens, range), batch)?;
+            rows.check(row, want.ends_with(&reused), format!("{what}, reused cache"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_encoding_gives_the_same_logits_however_they_are_computed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut rows = Rows::default();
+    for encoding in Encoding::all() {
+        for family in ["llama", "gptj"] {
+            let row = format!("{family} {}", encoding.name());
+            rows.run(&row, |rows| {
+                check(rows, &row, &model(folder.path(), family, encoding)?, SHORT)
+            });
+        }
+    }
+    rows.finish()
+}
+
+#[test]
+fn long_texts_give_the_same_logits_however_they_are_computed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut rows = Rows::default();
+    for family in ["llama", "gptj"] {
+        let row = format!("{family}, {LONG} tokens");
+        rows.run(&row, |rows| {
+            check(rows, &row, &model(folder.path(), family, Encoding::Q4_0)?, LONG)
+        });
+    }
+    rows.finish()
+}
