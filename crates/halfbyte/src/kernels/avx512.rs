@@ -1,240 +1,99 @@
-//! The lanes in AVX-512 with VNNI: one register of sixteen lanes.
+//! AVX-512 without VNNI: bytes are multiplied in pairs that add up in i16.
 
-#[cfg_attr(
-    not(test),
-    expect(clippy::wildcard_imports, reason = "some forty intrinsics, all with telling names")
-)]
-use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    __m512i, _mm512_abs_epi8, _mm512_add_epi16, _mm512_add_epi32, _mm512_madd_epi16,
+    _mm512_maddubs_epi16, _mm512_mask_sub_epi8, _mm512_movepi8_mask, _mm512_set1_epi16,
+    _mm512_setzero_si512,
+};
 
-use super::Op;
-use super::lanes::Lanes;
+use super::lanes::Codes;
+use super::zmm::{Dot, Zmm, by_token};
 
-/// Proof that the processor has AVX-512 F, BW, VL, DQ and VNNI (and AVX2, FMA, F16C).
+/// Multiplies with the 512-bit form of `vpmaddubsw`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512Vnni(());
+pub(crate) struct Maddubs512(());
 
-impl Avx512Vnni {
-    /// The proof, where the processor has the instructions.
-    ///
-    /// The list is that of [`run`]'s `target_feature`.
-    pub(crate) fn detect() -> Option<Self> {
-        let found = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vnni")
-            && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        found.then_some(Self(()))
+/// AVX-512 F, BW, VL and DQ: Intel since Skylake-SP (2017).
+pub(super) type Avx512 = Zmm<Maddubs512>;
+
+set!(
+    Avx512,
+    Zmm(Maddubs512(())),
+    is_x86_feature_detected: "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2", "fma", "f16c"
+);
+
+impl Maddubs512 {
+    /// `Σ₂ u·s` for unsigned `u` and signed `s` whose pair sums stay within i16.
+    #[inline(always)]
+    fn pairs(self, u: __m512i, s: __m512i) -> __m512i {
+        simd!(_mm512_maddubs_epi16(u, s))
+    }
+
+    /// `acc` plus the sum of each dword's two i16.
+    #[inline(always)]
+    fn widen(self, acc: __m512i, pairs: __m512i) -> __m512i {
+        let ones = simd!(_mm512_set1_epi16(1));
+        let quads = simd!(_mm512_madd_epi16(pairs, ones));
+        simd!(_mm512_add_epi32(acc, quads))
+    }
+
+    /// Adds up as many lines in i16 as `most` fit there, then in i32.
+    #[inline(always)]
+    fn narrow_dots<const W: usize>(
+        self,
+        most: usize,
+        lines: &[__m512i],
+        x: &[[i32; W]],
+        mut sums: [__m512i; W],
+    ) -> [__m512i; W] {
+        let zero = simd!(_mm512_setzero_si512());
+        for (lines, x) in lines.chunks(most).zip(x.chunks(most)) {
+            let dot = |acc, w, x| {
+                let pairs = self.pairs(w, x);
+                simd!(_mm512_add_epi16(acc, pairs))
+            };
+            let pairs = by_token(Zmm(self), lines, x, [zero; W], dot);
+            for (sum, pairs) in sums.iter_mut().zip(pairs) {
+                *sum = self.widen(*sum, pairs);
+            }
+        }
+        sums
     }
 }
 
-/// Runs `op` compiled for these instructions.
-pub(super) fn run<O: Op>(isa: Avx512Vnni, op: O) -> O::Output {
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-    fn inner<O: Op>(isa: Avx512Vnni, op: O) -> O::Output {
-        op.run(isa)
-    }
-    // SAFETY: `isa` proves that the processor has every feature that `inner` enables.
-    unsafe { inner(isa, op) }
-}
-
-/// One operation on registers, sound because `self` proves the features.
-macro_rules! simd {
-    ($e:expr) => {{
-        // SAFETY: a value of `Avx512Vnni` exists only where `detect` found these instructions.
-        unsafe { $e }
-    }};
-}
-
-impl Avx512Vnni {
-    #[inline(always)]
-    fn dot_u8(self, acc: __m512i, w: __m512i, x: i32) -> __m512i {
-        let x = simd!(_mm512_set1_epi32(x));
-        simd!(_mm512_dpbusd_epi32(acc, w, x))
-    }
-}
-
-impl Lanes for Avx512Vnni {
-    type F = __m512;
-    type I = __m512i;
-    type B = __m512i;
-
-    // vpdpbusd multiplies unsigned by signed bytes: signed weights are moved up by 128.
-    const I8_BIAS: i32 = 128;
-    // 12 accumulators, 8 weight lines, scale and temporaries fill the 32 registers.
-    const MAX_TILE: usize = 12;
+// SAFETY: only `Avx512::detect` makes a value, after it found AVX-512 F, BW, VL and DQ.
+unsafe impl Dot for Maddubs512 {
+    const I8_BIAS: i32 = 0;
 
     #[inline(always)]
-    fn splat(self, x: f32) -> Self::F {
-        simd!(_mm512_set1_ps(x))
+    fn dot_u7(self, acc: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // 2 · 127 · 127 fits i16: maddubs cannot saturate.
+        self.widen(acc, self.pairs(w, x))
     }
+
     #[inline(always)]
-    fn load(self, x: &[f32; 16]) -> Self::F {
-        simd!(_mm512_loadu_ps(x.as_ptr()))
+    fn dot_i8(self, acc: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // |w| · (x with w's sign): 2 · 128 · 127 fits i16. AVX-512 has no vpsignb.
+        let negative = simd!(_mm512_movepi8_mask(w));
+        let zero = simd!(_mm512_setzero_si512());
+        let signed = simd!(_mm512_mask_sub_epi8(x, negative, zero, x));
+        let size = simd!(_mm512_abs_epi8(w));
+        self.widen(acc, self.pairs(size, signed))
     }
+
     #[inline(always)]
-    fn store(self, x: Self::F, out: &mut [f32; 16]) {
-        simd!(_mm512_storeu_ps(out.as_mut_ptr(), x));
-    }
-    #[inline(always)]
-    fn load_f16(self, x: &[u8; 32]) -> Self::F {
-        let halves = simd!(_mm256_loadu_si256(x.as_ptr().cast()));
-        simd!(_mm512_cvtph_ps(halves))
-    }
-    #[inline(always)]
-    fn load_bf16(self, x: &[u8; 32]) -> Self::F {
-        let halves = simd!(_mm256_loadu_si256(x.as_ptr().cast()));
-        let wide = simd!(_mm512_cvtepu16_epi32(halves));
-        let bits = simd!(_mm512_slli_epi32::<16>(wide));
-        simd!(_mm512_castsi512_ps(bits))
-    }
-    #[inline(always)]
-    fn load_i8(self, x: &[u8; 16]) -> Self::I {
-        let bytes = simd!(_mm_loadu_si128(x.as_ptr().cast()));
-        simd!(_mm512_cvtepi8_epi32(bytes))
-    }
-    #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(_mm512_add_ps(a, b))
-    }
-    #[inline(always)]
-    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(_mm512_sub_ps(a, b))
-    }
-    #[inline(always)]
-    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(_mm512_mul_ps(a, b))
-    }
-    #[inline(always)]
-    fn div(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(_mm512_div_ps(a, b))
-    }
-    #[inline(always)]
-    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        simd!(_mm512_fmadd_ps(a, b, c))
-    }
-    #[inline(always)]
-    fn max(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(_mm512_max_ps(a, b))
-    }
-    #[inline(always)]
-    fn min(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(_mm512_min_ps(a, b))
-    }
-    #[inline(always)]
-    fn round(self, x: Self::F) -> Self::I {
-        simd!(_mm512_cvtps_epi32(x))
-    }
-    #[inline(always)]
-    fn splat_i(self, x: i32) -> Self::I {
-        simd!(_mm512_set1_epi32(x))
-    }
-    #[inline(always)]
-    fn store_i(self, x: Self::I, out: &mut [i32; 16]) {
-        simd!(_mm512_storeu_si512(out.as_mut_ptr().cast(), x));
-    }
-    #[inline(always)]
-    fn add_i(self, a: Self::I, b: Self::I) -> Self::I {
-        simd!(_mm512_add_epi32(a, b))
-    }
-    #[inline(always)]
-    fn mul_i(self, a: Self::I, b: Self::I) -> Self::I {
-        simd!(_mm512_mullo_epi32(a, b))
-    }
-    #[inline(always)]
-    fn max_i(self, a: Self::I, b: Self::I) -> Self::I {
-        simd!(_mm512_max_epi32(a, b))
-    }
-    #[inline(always)]
-    fn max_lanes(self, x: Self::I) -> i32 {
-        simd!(_mm512_reduce_max_epi32(x))
-    }
-    #[inline(always)]
-    fn sum_lanes_i(self, x: Self::I) -> i32 {
-        simd!(_mm512_reduce_add_epi32(x))
-    }
-    #[inline(always)]
-    fn narrow(self, x: Self::I) -> [i32; 4] {
-        let bytes = simd!(_mm512_cvtepi32_epi8(x));
-        let mut words = [0; 4];
-        simd!(_mm_storeu_si128(words.as_mut_ptr().cast(), bytes));
-        words
-    }
-    #[inline(always)]
-    fn and_i(self, a: Self::I, b: Self::I) -> Self::I {
-        simd!(_mm512_and_si512(a, b))
-    }
-    #[inline(always)]
-    fn or_i(self, a: Self::I, b: Self::I) -> Self::I {
-        simd!(_mm512_or_si512(a, b))
-    }
-    #[inline(always)]
-    fn shl_i(self, a: Self::I, n: u32) -> Self::I {
-        let n = simd!(_mm_cvtsi32_si128(n.cast_signed()));
-        simd!(_mm512_sll_epi32(a, n))
-    }
-    #[inline(always)]
-    fn shr_i(self, a: Self::I, n: u32) -> Self::I {
-        let n = simd!(_mm_cvtsi32_si128(n.cast_signed()));
-        simd!(_mm512_srl_epi32(a, n))
-    }
-    #[inline(always)]
-    fn to_f(self, x: Self::I) -> Self::F {
-        simd!(_mm512_cvtepi32_ps(x))
-    }
-    #[inline(always)]
-    fn as_i(self, x: Self::F) -> Self::I {
-        simd!(_mm512_castps_si512(x))
-    }
-    #[inline(always)]
-    fn as_f(self, x: Self::I) -> Self::F {
-        simd!(_mm512_castsi512_ps(x))
-    }
-    #[inline(always)]
-    fn load_line(self, x: &[u8; 64]) -> Self::B {
-        simd!(_mm512_loadu_si512(x.as_ptr().cast()))
-    }
-    #[inline(always)]
-    fn store_line(self, x: Self::B, out: &mut [u8; 64]) {
-        simd!(_mm512_storeu_si512(out.as_mut_ptr().cast(), x));
-    }
-    #[inline(always)]
-    fn prefetch(self, bytes: &[u8], at: usize) {
-        let line = bytes.as_ptr().wrapping_add(at);
-        simd!(_mm_prefetch::<_MM_HINT_T0>(line.cast()));
-    }
-    #[inline(always)]
-    fn line_as_i(self, x: Self::B) -> Self::I {
-        x
-    }
-    #[inline(always)]
-    fn i_as_line(self, x: Self::I) -> Self::B {
-        x
-    }
-    #[inline(always)]
-    fn low_nibbles(self, x: Self::B) -> Self::B {
-        let mask = simd!(_mm512_set1_epi8(15));
-        simd!(_mm512_and_si512(x, mask))
-    }
-    #[inline(always)]
-    fn high_nibbles(self, x: Self::B) -> Self::B {
-        self.low_nibbles(simd!(_mm512_srli_epi16::<4>(x)))
-    }
-    #[inline(always)]
-    fn lookup(self, table: &[i8; 16], x: Self::B) -> Self::B {
-        let table = simd!(_mm_loadu_si128(table.as_ptr().cast()));
-        let table = simd!(_mm512_broadcast_i32x4(table));
-        simd!(_mm512_shuffle_epi8(table, x))
-    }
-    #[inline(always)]
-    fn dot_u7(self, acc: Self::I, w: Self::B, x: i32) -> Self::I {
-        self.dot_u8(acc, w, x)
-    }
-    #[inline(always)]
-    fn dot_i8(self, acc: Self::I, w: Self::B, x: i32) -> Self::I {
-        let bias = simd!(_mm512_set1_epi8(-128));
-        self.dot_u8(acc, simd!(_mm512_xor_si512(w, bias)), x)
+    fn dots<const W: usize>(
+        self,
+        codes: Codes,
+        lines: &[__m512i],
+        x: &[[i32; W]],
+        start: [__m512i; W],
+    ) -> [__m512i; W] {
+        match codes {
+            Codes::Nibbles => self.narrow_dots(8, lines, x, start),
+            Codes::U6 => self.narrow_dots(2, lines, x, start),
+            Codes::U7 => self.narrow_dots(1, lines, x, start),
+            Codes::I8 => by_token(Zmm(self), lines, x, start, |acc, w, x| self.dot_i8(acc, w, x)),
+        }
     }
 }

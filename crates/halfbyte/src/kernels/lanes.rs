@@ -131,7 +131,7 @@ pub(crate) trait Lanes: Copy + Send + Sync {
         for (t, sum) in sums.iter_mut().enumerate() {
             for (line, x) in lines.iter().zip(x) {
                 *sum = match codes {
-                    Codes::Nibbles | Codes::U7 => self.dot_u7(*sum, *line, x[t]),
+                    Codes::Nibbles | Codes::U6 | Codes::U7 => self.dot_u7(*sum, *line, x[t]),
                     Codes::I8 => self.dot_i8(*sum, *line, x[t]),
                 };
             }
@@ -145,6 +145,8 @@ pub(crate) trait Lanes: Copy + Send + Sync {
 pub(crate) enum Codes {
     /// Unsigned, at most 15: eight lines' products fit i16, 32 · 15 · 127 / 2 = 30 480.
     Nibbles,
+    /// Unsigned, at most 63: two lines' products fit i16, 4 · 63 · 127 = 32 004.
+    U6,
     /// Unsigned, at most 127.
     U7,
     /// Signed.

@@ -3,11 +3,18 @@
 //! A kernel is an [`Op`]: a struct of its arguments with one generic body. [`Isa::run`] is the one
 //! place where an instruction set meets it.
 
+#[macro_use]
+mod set;
+
 mod activations;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512vnni;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 mod brake;
 mod buffer;
 mod cores;
@@ -20,8 +27,14 @@ mod math;
 mod matmul;
 mod panel;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod sse2;
 mod team;
 mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod ymm;
+#[cfg(target_arch = "x86_64")]
+mod zmm;
 
 pub(crate) use activations::{Activations, GROUP, Picked, Plain, Source, load_group};
 pub(crate) use brake::Brake;
@@ -35,6 +48,7 @@ pub(crate) use lanes::{LANES, Lanes, load_padded, store_prefix, sum_lanes};
 pub(crate) use math::{exp, gelu_erf, gelu_tanh, silu};
 pub(crate) use matmul::{Target, matmul};
 use scalar::Scalar;
+use set::Set;
 pub(crate) use team::{Team, Threads};
 
 #[cfg(test)]
@@ -55,30 +69,60 @@ pub(crate) trait Op {
 #[derive(Clone, Copy, Debug)]
 pub struct Isa(Kind);
 
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Scalar(Scalar),
-    #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Avx2),
-    #[cfg(target_arch = "x86_64")]
-    Avx512Vnni(avx512::Avx512Vnni),
+/// The table of instruction sets: `"name": Variant = type` rows, from plain to best.
+macro_rules! instruction_sets {
+    ($($(#[$cfg:meta])? $name:literal: $kind:ident = $lanes:ty;)*) => {
+        #[derive(Clone, Copy, Debug)]
+        enum Kind {
+            $($(#[$cfg])? $kind($lanes),)*
+        }
+
+        impl Isa {
+            /// What this processor has, from plain to best.
+            pub fn available() -> Vec<Self> {
+                let mut found = Vec::new();
+                $($(#[$cfg])? found.extend(<$lanes>::detect().map(|isa| Self(Kind::$kind(isa))));)*
+                found
+            }
+
+            /// The name that `HALFBYTE_ISA` takes.
+            pub fn name(self) -> &'static str {
+                match self.0 {
+                    $($(#[$cfg])? Kind::$kind(_) => $name,)*
+                }
+            }
+
+            /// The processor features that it uses beyond the architecture's base.
+            pub fn features(self) -> &'static [&'static str] {
+                match self.0 {
+                    $($(#[$cfg])? Kind::$kind(_) => <$lanes>::FEATURES,)*
+                }
+            }
+
+            /// Runs `op` compiled for this instruction set: the one dispatch point.
+            #[inline]
+            pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
+                match self.0 {
+                    $($(#[$cfg])? Kind::$kind(isa) => isa.run(op),)*
+                }
+            }
+        }
+    };
+}
+
+instruction_sets! {
+    "scalar": Scalar = Scalar;
+    #[cfg(target_arch = "x86_64")] "sse2": Sse2 = sse2::Sse2;
+    #[cfg(target_arch = "x86_64")] "avx2": Avx2 = avx2::Avx2;
+    #[cfg(target_arch = "x86_64")] "avxvnni": AvxVnni = avxvnni::AvxVnni;
+    #[cfg(target_arch = "x86_64")] "avx512": Avx512 = avx512::Avx512;
+    #[cfg(target_arch = "x86_64")] "avx512vnni": Avx512Vnni = avx512vnni::Avx512Vnni;
 }
 
 /// The environment variable that overrides the choice of instruction set.
 const ISA_VARIABLE: &str = "HALFBYTE_ISA";
 
 impl Isa {
-    /// What this processor has, from plain to best.
-    pub fn available() -> Vec<Self> {
-        let mut found = vec![Self(Kind::Scalar(Scalar))];
-        #[cfg(target_arch = "x86_64")]
-        {
-            found.extend(avx2::Avx2::detect().map(|proof| Self(Kind::Avx2(proof))));
-            found.extend(avx512::Avx512Vnni::detect().map(|proof| Self(Kind::Avx512Vnni(proof))));
-        }
-        found
-    }
-
     /// The best one here, or the one that the environment variable `HALFBYTE_ISA` names.
     ///
     /// # Errors
@@ -95,29 +139,6 @@ impl Isa {
                     Error::config(ISA_VARIABLE, format!("{name} is not available (here: {names})"))
                 })
             }
-        }
-    }
-
-    /// The name that `HALFBYTE_ISA` takes.
-    pub fn name(self) -> &'static str {
-        match self.0 {
-            Kind::Scalar(_) => "scalar",
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2(_) => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vnni(_) => "avx512vnni",
-        }
-    }
-
-    /// Runs `op` compiled for this instruction set: the one dispatch point.
-    #[inline]
-    pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
-        match self.0 {
-            Kind::Scalar(isa) => op.run(isa),
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2(isa) => avx2::run(isa, op),
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vnni(isa) => avx512::run(isa, op),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The lanes in plain Rust: the specification of every other instruction set.
 
-use half::{bf16, f16};
+use half::f16;
 
+use super::Op;
 use super::fma::fma;
 use super::lanes::{LANES, Lanes};
+use super::set::Set;
 
 /// Sixteen lanes one after another; every processor has them.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,19 @@ fn map<T: Copy, U>(x: [T; LANES], f: impl Fn(T) -> U) -> [U; LANES] {
 #[inline(always)]
 fn zip<T: Copy, U>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> U) -> [U; LANES] {
     std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+impl Set for Scalar {
+    const FEATURES: &'static [&'static str] = &[];
+
+    fn detect() -> Option<Self> {
+        Some(Self)
+    }
+
+    #[inline]
+    fn run<O: Op>(self, op: O) -> O::Output {
+        op.run(self)
+    }
 }
 
 impl Lanes for Scalar {
@@ -45,7 +60,7 @@ impl Lanes for Scalar {
     }
     #[inline(always)]
     fn load_bf16(self, x: &[u8; 32]) -> Self::F {
-        std::array::from_fn(|i| bf16::from_le_bytes([x[2 * i], x[2 * i + 1]]).to_f32())
+        std::array::from_fn(|i| f32::from_le_bytes([0, 0, x[2 * i], x[2 * i + 1]]))
     }
     #[inline(always)]
     fn load_i8(self, x: &[u8; 16]) -> Self::I {

@@ -1,5 +1,7 @@
 //! Every kernel on every instruction set of this machine, against scalar and against f64.
 
+mod lanes;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 

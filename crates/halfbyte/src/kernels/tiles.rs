@@ -240,7 +240,7 @@ pub(super) struct Q6K;
 
 impl TileForm for Q6K {
     const TERMS: Terms = Terms::SubHalves;
-    const CODES: Codes = Codes::U7;
+    const CODES: Codes = Codes::U6;
     const OFFSET: i32 = 32;
 
     #[inline(always)]

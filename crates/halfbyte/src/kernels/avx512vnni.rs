@@ -1,0 +1,52 @@
+//! AVX-512 with VNNI: bytes are multiplied and added in one instruction.
+
+use std::arch::x86_64::{__m512i, _mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_xor_si512};
+
+use super::lanes::Codes;
+use super::zmm::{Dot, Zmm, by_token};
+
+/// Multiplies with the 512-bit form of `vpdpbusd`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dpbusd512(());
+
+/// AVX-512 F, BW, VL, DQ and VNNI: Intel since Cascade Lake (2019), AMD since Zen 4 (2022).
+pub(super) type Avx512Vnni = Zmm<Dpbusd512>;
+
+set!(
+    Avx512Vnni,
+    Zmm(Dpbusd512(())),
+    is_x86_feature_detected: "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx2",
+    "fma", "f16c"
+);
+
+// SAFETY: only `Avx512Vnni::detect` makes a value, after it found AVX-512 F, BW, VL, DQ and VNNI.
+unsafe impl Dot for Dpbusd512 {
+    // vpdpbusd multiplies unsigned by signed bytes: signed weights are moved up by 128.
+    const I8_BIAS: i32 = 128;
+
+    #[inline(always)]
+    fn dot_u7(self, acc: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        simd!(_mm512_dpbusd_epi32(acc, w, x))
+    }
+
+    #[inline(always)]
+    fn dot_i8(self, acc: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        let bias = simd!(_mm512_set1_epi8(-128));
+        let w = simd!(_mm512_xor_si512(w, bias));
+        self.dot_u7(acc, w, x)
+    }
+
+    #[inline(always)]
+    fn dots<const W: usize>(
+        self,
+        codes: Codes,
+        lines: &[__m512i],
+        x: &[[i32; W]],
+        start: [__m512i; W],
+    ) -> [__m512i; W] {
+        by_token(Zmm(self), lines, x, start, |acc, w, x| match codes {
+            Codes::Nibbles | Codes::U6 | Codes::U7 => self.dot_u7(acc, w, x),
+            Codes::I8 => self.dot_i8(acc, w, x),
+        })
+    }
+}
