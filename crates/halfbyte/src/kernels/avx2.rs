@@ -1,9 +1,10 @@
 //! AVX2 (with FMA and F16C): bytes are multiplied in pairs that add up in i16.
 
 use std::arch::x86_64::{
-    _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_set1_epi16, _mm256_setzero_si256, _mm256_sign_epi8,
+    __m256i, _mm256_abs_epi8, _mm256_add_epi32, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_sign_epi8,
 };
+use std::arch::asm;
 
 use super::lanes::Codes;
 use super::ymm::{Dot, Ints, Ymm, by_line};
@@ -17,17 +18,44 @@ pub(super) type Avx2 = Ymm<Maddubs>;
 
 set!(Avx2, Ymm(Maddubs(())), is_x86_feature_detected: "avx2", "fma", "f16c");
 
+/// `acc + Σ₂ u·s` in i16, for sums that fit.
+///
+/// In assembly because the compiler would sum up token by token, with weights and sums on the
+/// stack, not line by line, with the tokens' sums in registers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_pairs(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
+    let mut sum = acc;
+    // SAFETY: AVX2 is on; only registers change.
+    unsafe {
+        asm!(
+            "vpmaddubsw {pairs}, {u}, {s}",
+            "vpaddw {sum}, {sum}, {pairs}",
+            pairs = out(ymm_reg) _,
+            sum = inout(ymm_reg) sum,
+            u = in(ymm_reg) u,
+            s = in(ymm_reg) s,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
+
+/// A loop written out: as a loop the compiler would keep it, and the lines on the stack.
+macro_rules! each_line {
+    ($j:ident in $($line:literal)* => $body:expr) => {
+        $({
+            const $j: usize = $line;
+            $body
+        })*
+    };
+}
+
 impl Maddubs {
     /// `Σ₂ u·s` for unsigned `u` and signed `s` whose pair sums stay within i16.
     #[inline(always)]
     fn pairs(self, u: Ints, s: Ints) -> Ints {
         both!(_mm256_maddubs_epi16, u, s)
-    }
-
-    /// Sums of i16, that stay within i16.
-    #[inline(always)]
-    fn add_pairs(self, a: Ints, b: Ints) -> Ints {
-        both!(_mm256_add_epi16, a, b)
     }
 
     /// `acc` plus the sum of each dword's two i16.
@@ -36,6 +64,15 @@ impl Maddubs {
         let ones = simd!(_mm256_set1_epi16(1));
         let quads = both!(_mm256_madd_epi16, pairs, [ones, ones]);
         both!(_mm256_add_epi32, acc, quads)
+    }
+
+    #[inline(always)]
+    fn add_line<const W: usize>(self, line: Ints, x: &[i32; W], pairs: &mut [Ints; W]) {
+        for t in 0..W {
+            let x = simd!(_mm256_set1_epi32(x[t]));
+            pairs[t][0] = simd!(add_pairs(pairs[t][0], line[0], x));
+            pairs[t][1] = simd!(add_pairs(pairs[t][1], line[1], x));
+        }
     }
 
     /// Adds up as many lines in i16 as `most` fit there, then in i32.
@@ -49,10 +86,12 @@ impl Maddubs {
     ) -> [Ints; W] {
         let zero = [simd!(_mm256_setzero_si256()); 2];
         for (lines, x) in lines.chunks(most).zip(x.chunks(most)) {
-            let dot = |acc, w, x| self.add_pairs(acc, self.pairs(w, x));
-            let pairs = by_line(Ymm(self), lines, x, [zero; W], dot);
-            for (sum, pairs) in sums.iter_mut().zip(pairs) {
-                *sum = self.widen(*sum, pairs);
+            let mut pairs = [zero; W];
+            each_line!(J in 0 1 2 3 4 5 6 7 => if J < lines.len() {
+                self.add_line(lines[J], &x[J], &mut pairs);
+            });
+            for t in 0..W {
+                sums[t] = self.widen(sums[t], pairs[t]);
             }
         }
         sums
