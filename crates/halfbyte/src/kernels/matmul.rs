@@ -145,14 +145,16 @@ impl Op for Product<'_> {
     }
 }
 
-/// Calls `$body` with `$W` bound to the tile's width, where the instruction set has such tiles.
+/// Calls `$body` with `$W` bound to the tile's width, from `$least` to the instruction set's most.
+///
+/// The guards are `const`, so that nothing is compiled for tiles that an instruction set lacks.
 macro_rules! with_width {
-    ($tile:expr, $L:ident, $W:ident => $body:expr) => {
-        with_width!(@ $tile, $L, $W => $body, 1 2 3 4 6 8 12)
+    ($tile:expr, $L:ident, $least:expr, $W:ident => $body:expr) => {
+        with_width!(@ $tile, $L, $least, $W => $body, 1 2 3 4 6 8 12)
     };
-    (@ $tile:expr, $L:ident, $W:ident => $body:expr, $($width:literal)*) => {
+    (@ $tile:expr, $L:ident, $least:expr, $W:ident => $body:expr, $($width:literal)*) => {
         match $tile.width {
-            $($width if $width <= $L::MAX_TILE => {
+            $($width if const { $least <= $width && $width <= $L::MAX_TILE } => {
                 const $W: usize = $width;
                 $body
             })*
@@ -168,7 +170,7 @@ impl Product<'_> {
         let Some(panel) = panel else {
             for group in groups {
                 for &tile in x.tiles() {
-                    with_width!(tile, L, W => {
+                    with_width!(tile, L, 1, W => {
                         let sums = stream::<L, T, W>(isa, form, w.group(group), x.words(tile));
                         output.store(isa, group, tile, sums);
                     });
@@ -180,10 +182,11 @@ impl Product<'_> {
         for (group, panel) in groups.clone().zip(panel.chunks_exact_mut(per_row_group)) {
             panel::unpack(isa, form, w.group(group), panel);
         }
+        // Of several tiles none is narrower than half the widest (`activations::cut`).
         for &tile in x.tiles() {
             let words = x.words(tile);
             for (group, panel) in groups.clone().zip(panel.chunks_exact(per_row_group)) {
-                with_width!(tile, L, W => {
+                with_width!(tile, L, L::MAX_TILE / 2, W => {
                     let sums = unpacked::<L, T, W>(isa, panel, words);
                     output.store(isa, group, tile, sums);
                 });
@@ -197,7 +200,7 @@ impl Product<'_> {
             let bytes = self.w.group(group);
             for &tile in self.x.tiles() {
                 let x = self.x.floats(tile);
-                with_width!(tile, L, W => {
+                with_width!(tile, L, 1, W => {
                     let sums = float_tile::<L, W>(isa, form, self.w.k(), bytes, x);
                     self.output.store(isa, group, tile, sums);
                 });
@@ -252,7 +255,7 @@ fn add_group<L: Lanes, T: TileForm, const W: usize>(
     acc: &mut [L::F; W],
 ) {
     let (lines, scales) = (&group.lines, &record[word::SCALE]);
-    match T::TERMS {
+    match const { T::TERMS } {
         Terms::Scale | Terms::ScaleMin => {
             let sums = isa.dots(
                 T::CODES,

@@ -83,7 +83,7 @@ pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel
             isa.store_line(codes, &mut line.0);
         }
         store_float(isa, group.scale[0], &mut rest[0]);
-        match T::TERMS {
+        match const { T::TERMS } {
             Terms::Scale => {}
             Terms::ScaleMin => store_float(isa, group.min[0], &mut rest[1]),
             Terms::ScaleHalves => store_float(isa, group.scale[1], &mut rest[1]),
@@ -112,7 +112,7 @@ pub(super) fn group<L: Lanes, T: TileForm>(isa: L, lines: &[Line]) -> Group<L> {
     let scale = load_float(isa, &rest[0]);
     let (zero, one) = (isa.splat(0.0), isa.splat_i(1));
     let mut group = Group { lines: codes, scale: [scale; 2], min: [zero; 2], sub: [one; 2] };
-    match T::TERMS {
+    match const { T::TERMS } {
         Terms::Scale => {}
         Terms::ScaleMin => group.min = [load_float(isa, &rest[1]); 2],
         Terms::ScaleHalves => group.scale[1] = load_float(isa, &rest[1]),

@@ -40,7 +40,7 @@ impl Lanes for Scalar {
     type B = [u8; 64];
 
     const I8_BIAS: i32 = 0;
-    const MAX_TILE: usize = 4;
+    const MAX_TILE: usize = 2;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
