@@ -51,12 +51,12 @@ impl Case {
         ];
         const INTS: [i32; 9] =
             [0, 1, -1, i32::MAX, i32::MIN, 0xffff, 1 << 24, (1 << 24) + 1, -(1 << 25) - 3];
-        let mut float = |rng: &mut ChaCha8Rng| match rng.next_u32() % 4 {
+        let float = |rng: &mut ChaCha8Rng| match rng.next_u32() % 4 {
             0 => FLOATS[rng.next_u32() as usize % FLOATS.len()],
             1 => rng.next_u32().cast_signed() as f32 / 65_536.0,
             _ => f32::from_bits(rng.next_u32()),
         };
-        let mut int = |rng: &mut ChaCha8Rng| match rng.next_u32() % 4 {
+        let int = |rng: &mut ChaCha8Rng| match rng.next_u32() % 4 {
             0 => INTS[rng.next_u32() as usize % INTS.len()],
             _ => rng.next_u32().cast_signed(),
         };
