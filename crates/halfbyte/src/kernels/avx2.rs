@@ -1,10 +1,10 @@
 //! AVX2 (with FMA and F16C): bytes are multiplied in pairs that add up in i16.
 
+use std::arch::asm;
 use std::arch::x86_64::{
     __m256i, _mm256_abs_epi8, _mm256_add_epi32, _mm256_madd_epi16, _mm256_maddubs_epi16,
     _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_sign_epi8,
 };
-use std::arch::asm;
 
 use super::lanes::Codes;
 use super::ymm::{Dot, Ints, Ymm, by_line};
