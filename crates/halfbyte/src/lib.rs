@@ -22,7 +22,7 @@ mod cancel;
 mod error;
 pub mod generate;
 pub mod io;
-#[expect(unsafe_code, reason = "SIMD intrinsics, aligned buffers, and slices shared by threads")]
+#[expect(unsafe_code, reason = "SIMD intrinsics, and slices shared by threads")]
 mod kernels;
 pub mod model;
 mod nn;

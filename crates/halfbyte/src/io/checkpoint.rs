@@ -1,5 +1,6 @@
 //! What every container becomes: metadata, tensors under GGUF names, a tokenizer description.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -219,6 +220,21 @@ impl Checkpoint {
             && let Some(source) = self.sources.get(tensor.source)
         {
             source.release(tensor.start, tensor.layout.n_bytes);
+        }
+    }
+
+    /// As [`release`](Self::release), for some rows of the tensor.
+    ///
+    /// Rows that the file has in another order stay until the whole tensor goes: their pages may
+    /// hold rows that are still needed.
+    pub(crate) fn release_rows(&self, name: &str, rows: Range<usize>) {
+        if let Some(tensor) = self.find(name)
+            && tensor.row_order == RowOrder::Natural
+            && rows.end <= tensor.layout.n_rows
+            && let Some(source) = self.sources.get(tensor.source)
+        {
+            let row_bytes = tensor.layout.row_bytes;
+            source.release(tensor.start + rows.start * row_bytes, rows.len() * row_bytes);
         }
     }
 

@@ -1,12 +1,17 @@
 //! A checkpoint's tensors, checked against the configuration and packed.
 
+use rayon::prelude::*;
+
 use super::architecture::{Mlp, Norm, Residual};
 use super::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, TensorView};
-use crate::kernels::{Activations, Brake, Needs, Packed, Team, Threads};
+use crate::kernels::{Activations, Brake, Buffer, Needs, Packed, Team, Threads};
 use crate::nn::{Linear, NormWeights};
 use crate::quant::{self, Encoding};
+
+/// Bytes of the embedding that a thread copies in one go.
+const COPY_BYTES: usize = 1 << 20;
 
 /// Linear layers over the same input, writing adjacent columns. Neighbours of one encoding are one
 /// matrix, so that their weights are one stream.
@@ -38,7 +43,7 @@ pub(super) struct Embedding {
     encoding: Encoding,
     row_bytes: usize,
     width: usize,
-    bytes: Vec<u8>,
+    bytes: Buffer,
 }
 
 /// All weights of a model.
@@ -201,14 +206,22 @@ impl Loader<'_> {
         let tensor = self.checkpoint.require("token_embd.weight")?;
         let width = self.config.hidden_size;
         expect_shape(&tensor, &[tensor.n_rows(), width])?;
-        let encoding = tensor.encoding();
-        let mut bytes = Vec::new();
-        let out_of_memory = |_| Error::OutOfMemory { bytes: tensor.n_bytes() };
-        bytes.try_reserve_exact(tensor.n_bytes()).map_err(out_of_memory)?;
-        (0..tensor.n_rows()).for_each(|row| bytes.extend_from_slice(tensor.row(row)));
         let row_bytes = tensor.n_bytes() / tensor.n_rows().max(1);
+        let mut bytes = Buffer::zeroed(tensor.n_bytes())?;
+        let rows_per_task = (COPY_BYTES / row_bytes).max(1);
+        self.threads.install(|| {
+            let tasks = bytes.par_chunks_mut(rows_per_task * row_bytes).enumerate();
+            tasks.for_each(|(task, out)| {
+                let first = task * rows_per_task;
+                let rows = first..first + out.len() / row_bytes;
+                for (row, out) in rows.clone().zip(out.chunks_exact_mut(row_bytes)) {
+                    out.copy_from_slice(tensor.row(row));
+                }
+                self.checkpoint.release_rows(tensor.name(), rows);
+            });
+        });
         self.finish(&tensor);
-        Ok(Embedding { encoding, row_bytes, width, bytes })
+        Ok(Embedding { encoding: tensor.encoding(), row_bytes, width, bytes })
     }
 
     fn norm(&mut self, name: &str) -> Result<NormWeights> {
@@ -242,7 +255,8 @@ impl Loader<'_> {
         }
         let mut stack = Stack { parts: Vec::new(), n: 0 };
         for run in tensors.chunk_by(|(a, _), (b, _)| a.encoding() == b.encoding()) {
-            let weight = self.threads.install(|| pack_run(run))?;
+            let checkpoint = self.checkpoint;
+            let weight = self.threads.install(|| pack_run(checkpoint, run))?;
             let n = weight.n();
             let biased = run.iter().any(|(_, bias)| bias.is_some());
             let bias = biased.then(|| {
@@ -277,10 +291,12 @@ impl Loader<'_> {
     }
 }
 
-fn pack_run(run: &[(TensorView<'_>, Option<Vec<f32>>)]) -> Result<Packed> {
+/// Packs tensors of one encoding as one matrix, and lets go of their pages on the way: what is in
+/// memory twice is little, however large the matrix.
+fn pack_run(checkpoint: &Checkpoint, run: &[(TensorView<'_>, Option<Vec<f32>>)]) -> Result<Packed> {
     let (first, _) = &run[0];
     let n = run.iter().map(|(tensor, _)| tensor.n_rows()).sum();
-    quant::pack(first.encoding(), (n, first.row_len()), |mut row| {
+    let row = |mut row: usize| {
         for (tensor, _) in run {
             if row < tensor.n_rows() {
                 return tensor.row(row);
@@ -288,6 +304,17 @@ fn pack_run(run: &[(TensorView<'_>, Option<Vec<f32>>)]) -> Result<Packed> {
             row -= tensor.n_rows();
         }
         unreachable!("rows are counted from the same tensors")
+    };
+    quant::pack_and(first.encoding(), (n, first.row_len()), row, |rows| {
+        let mut start = 0;
+        for (tensor, _) in run {
+            let end = start + tensor.n_rows();
+            let (from, to) = (rows.start.clamp(start, end), rows.end.clamp(start, end));
+            if from < to {
+                checkpoint.release_rows(tensor.name(), from - start..to - start);
+            }
+            start = end;
+        }
     })
 }
 

@@ -1,12 +1,20 @@
 //! Rows of any encoding → a packed form. Exact: every weight keeps its value.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::Encoding;
 use super::blocks::f16_at;
 use super::codebook::{IQ4_VALUES, MXFP4_VALUES, half_e8m0, iq4_xs_scale};
+use super::interleave::{Blocks, after_blocks, each_block, nibbles, put, put_lines, unit, words};
+use super::widen::{self, Wide};
 use crate::error::{Error, Result};
 use crate::kernels::{Form, LANES, Packed, Scale, zeroed};
+
+/// Packed bytes that a thread makes in one go: enough to be worth a call to the system, little next
+/// to the memory that a model takes.
+const TASK_BYTES: usize = 1 << 20;
 
 /// Packs the rows that `row` gives (n of them, k elements each) into the form of their encoding.
 ///
@@ -17,8 +25,22 @@ use crate::kernels::{Form, LANES, Packed, Scale, zeroed};
 /// [`Error::OutOfMemory`], [`Error::Shape`] if k is not a whole number of blocks.
 pub(crate) fn pack<'a>(
     encoding: Encoding,
+    shape: (usize, usize),
+    row: impl Fn(usize) -> &'a [u8] + Sync,
+) -> Result<Packed> {
+    pack_and(encoding, shape, row, |_| {})
+}
+
+/// As [`pack`]; `done` hears which rows will not be asked for any more.
+///
+/// # Errors
+///
+/// As [`pack`].
+pub(crate) fn pack_and<'a>(
+    encoding: Encoding,
     (n, k): (usize, usize),
     row: impl Fn(usize) -> &'a [u8] + Sync,
+    done: impl Fn(Range<usize>) + Sync,
 ) -> Result<Packed> {
     let Some(row_bytes) = encoding.row_bytes(k) else {
         return Err(Error::Shape {
@@ -30,13 +52,18 @@ pub(crate) fn pack<'a>(
     let mut packed = Packed::zeroed(form(encoding), n, k)?;
     let (group_bytes, n_groups) = (packed.group_bytes(), packed.n_groups());
     let zeros = zeroed::<u8>(row_bytes)?;
+    let groups_per_task = (TASK_BYTES / group_bytes).max(1);
     let groups = &mut packed.groups_mut()[..group_bytes * n_groups];
-    groups.par_chunks_exact_mut(group_bytes).enumerate().for_each(|(g, out)| {
-        let rows: [&[u8]; LANES] = std::array::from_fn(|lane| {
-            let i = g * LANES + lane;
-            if i < n { row(i) } else { &zeros }
-        });
-        pack_group(encoding, &rows, out);
+    groups.par_chunks_mut(groups_per_task * group_bytes).enumerate().for_each(|(task, out)| {
+        let first = task * groups_per_task;
+        for (g, out) in (first..).zip(out.chunks_exact_mut(group_bytes)) {
+            let rows: [&[u8]; LANES] = std::array::from_fn(|lane| {
+                let i = g * LANES + lane;
+                if i < n { row(i) } else { &zeros }
+            });
+            pack_group(encoding, &rows, out);
+        }
+        done(first * LANES..n.min((first + groups_per_task) * LANES));
     });
     Ok(packed)
 }
@@ -67,150 +94,165 @@ fn form(encoding: Encoding) -> Form {
 }
 
 /// Packs sixteen rows: a transposition of 4-byte pieces, plus widening where the form is wider.
+///
+/// The offsets are those of `kernels/tiles.rs`.
 fn pack_group(encoding: Encoding, rows: &[&[u8]; LANES], out: &mut [u8]) {
-    let block = encoding.block_bytes();
-    for (lane, row) in rows.iter().enumerate() {
-        match encoding {
-            Encoding::F32 => elements::<4>(row, out, lane),
-            Encoding::F16 | Encoding::BF16 => elements::<2>(row, out, lane),
-            _ => {
-                for (b, block) in row.chunks_exact(block).enumerate() {
-                    pack_block(encoding, block, b, lane, out);
-                }
-            }
-        }
-    }
-}
-
-/// Column k of lane r stands at (16k + r) elements.
-fn elements<const N: usize>(row: &[u8], out: &mut [u8], lane: usize) {
-    let columns = out.chunks_exact_mut(LANES * N);
-    for (x, column) in row.as_chunks::<N>().0.iter().zip(columns) {
-        column[lane * N..][..N].copy_from_slice(x);
-    }
-}
-
-/// Packs block `b` of one row. The offsets are those of `kernels/tiles.rs`.
-fn pack_block(encoding: Encoding, block: &[u8], b: usize, lane: usize, out: &mut [u8]) {
     match encoding {
-        Encoding::Q4_0 | Encoding::IQ4_NL => {
-            let unit = &mut out[b / 2 * 576..][..576];
-            put(unit, b % 2 * 32 + 2 * lane, &block[..2]);
-            lines(&mut unit[64 + b % 2 * 256..], lane, &block[2..18]);
-        }
-        Encoding::Q4_1 => {
-            let unit = &mut out[b * 320..][..320];
-            put(unit, 2 * lane, &block[..2]);
-            put(unit, 32 + 2 * lane, &block[2..4]);
-            lines(&mut unit[64..], lane, &block[4..20]);
-        }
-        Encoding::Q8_0 => {
-            let unit = &mut out[b / 2 * 1088..][..1088];
-            put(unit, b % 2 * 32 + 2 * lane, &block[..2]);
-            lines(&mut unit[64 + b % 2 * 512..], lane, &block[2..34]);
-        }
-        Encoding::Q4_K => pack_q4_k(block, &mut out[b * 2304..][..2304], lane),
-        Encoding::Q6_K => pack_q6_k(block, &mut out[b * 3392..][..3392], lane),
-        Encoding::MXFP4 => {
-            let unit = &mut out[b * 320..][..320];
-            put(unit, 4 * lane, &half_e8m0(block[0]).to_le_bytes());
-            lines(&mut unit[64..], lane, &block[1..17]);
-        }
-        Encoding::IQ4_XS => {
-            let d = f16_at(block, 0);
-            let bytes = block.first_chunk().expect("blocks are cut to their size");
+        Encoding::F32 => f32s(rows, out),
+        Encoding::F16 | Encoding::BF16 => f16s(rows, out),
+        Encoding::Q4_0 | Encoding::IQ4_NL => each_block::<18>(rows, |b, x| {
+            let unit = unit::<576>(out, b / 2);
+            put::<2>(unit, b % 2 * 32, |r| x.field(r, 0));
+            put_lines::<2>(unit, 64 + b % 2 * 256, |r| x.words(r, 2));
+        }),
+        Encoding::Q4_1 => each_block::<20>(rows, |b, x| {
+            let unit = unit::<320>(out, b);
+            put::<2>(unit, 0, |r| x.field(r, 0));
+            put::<2>(unit, 32, |r| x.field(r, 2));
+            put_lines::<2>(unit, 64, |r| x.words(r, 4));
+        }),
+        Encoding::Q8_0 => each_block::<34>(rows, |b, x| {
+            let unit = unit::<1088>(out, b / 2);
+            put::<2>(unit, b % 2 * 32, |r| x.field(r, 0));
+            put_lines::<4>(unit, 64 + b % 2 * 512, |r| x.words(r, 2));
+        }),
+        Encoding::Q4_K => each_block(rows, |b, x| q4_k(unit(out, b), x)),
+        Encoding::Q6_K => each_block(rows, |b, x| q6_k(unit(out, b), x)),
+        Encoding::MXFP4 => each_block::<17>(rows, |b, x| {
+            let unit = unit::<320>(out, b);
+            put(unit, 0, |r| half_e8m0(x.row(r)[0]).to_le_bytes());
+            put_lines::<2>(unit, 64, |r| x.words(r, 1));
+        }),
+        Encoding::IQ4_XS => each_block::<136>(rows, |b, x| {
             for j in 0..8 {
-                let unit = &mut out[(8 * b + j) * 320..][..320];
+                let unit = unit::<320>(out, 8 * b + j);
                 // Exact: 11 bits of f16 times 6 bits fit f32's 24.
-                let scale = d * f32::from(iq4_xs_scale(bytes, j));
-                put(unit, 4 * lane, &scale.to_le_bytes());
-                lines(&mut unit[64..], lane, &block[8 + 16 * j..][..16]);
+                let scale = |x: &[u8; 136]| f16_at(x, 0) * f32::from(iq4_xs_scale(x, j));
+                put(unit, 0, |r| scale(x.row(r)).to_le_bytes());
+                put_lines::<2>(unit, 64, |r| x.words(r, 8 + 16 * j));
+            }
+        }),
+        Encoding::Q5_0 => widened::<22>(encoding, rows, out),
+        Encoding::Q5_1 => widened::<24>(encoding, rows, out),
+        Encoding::Q5_K => widened::<176>(encoding, rows, out),
+        Encoding::Q2_K => widened::<84>(encoding, rows, out),
+        Encoding::Q3_K => widened::<110>(encoding, rows, out),
+    }
+}
+
+/// Column k of row r stands at 16k + r.
+fn f32s(rows: &[&[u8]; LANES], out: &mut [u8]) {
+    each_block::<64>(rows, |b, x| {
+        put_lines::<8>(unit::<1024>(out, b), 0, |r| x.words(r, 0));
+    });
+    let rest = after_blocks::<64>(rows);
+    let whole = (rows[0].len() - rest[0].len()) / 4;
+    each_block::<4>(&rest, |k, x| put(unit::<64>(out, whole + k), 0, |r| *x.row(r)));
+}
+
+/// Column k of row r stands at 16k + r.
+fn f16s(rows: &[&[u8]; LANES], out: &mut [u8]) {
+    each_block::<8>(rows, |b, x| {
+        let (columns, _) = unit::<128>(out, b).as_chunks_mut::<32>();
+        for p in 0..LANES / 2 {
+            let [[x], [y]] = [2 * p, 2 * p + 1].map(|r| x.words(r, 0));
+            for (i, column) in columns.iter_mut().enumerate() {
+                let both = x >> (16 * i) & 0xFFFF | (y >> (16 * i) & 0xFFFF) << 16;
+                column.as_chunks_mut().0[p] = (both as u32).to_le_bytes();
             }
         }
-        _ => pack_widened(encoding, block, b, lane, out),
-    }
-}
-
-/// Widens a block to bytes with f32 (or f16) scales, 32 columns at a time.
-fn pack_widened(encoding: Encoding, block: &[u8], b: usize, lane: usize, out: &mut [u8]) {
-    let per_block = encoding.block_len() / 32;
-    for g in 0..per_block {
-        let wide = super::widen::group(encoding, block, g);
-        let at = b * per_block + g;
-        match form(encoding) {
-            Form::Q8 => {
-                let unit = &mut out[at / 2 * 1088..][..1088];
-                put(unit, at % 2 * 32 + 2 * lane, &block[..2]);
-                lines(&mut unit[64 + at % 2 * 512..], lane, &wide.codes);
-            }
-            Form::Q8Affine => {
-                let unit = &mut out[at * 640..][..640];
-                put(unit, 4 * lane, &wide.scale[0].to_le_bytes());
-                put(unit, 64 + 4 * lane, &wide.min[0].to_le_bytes());
-                lines(&mut unit[128..], lane, &wide.codes);
-            }
-            Form::Q8Halves => {
-                let unit = &mut out[at * 640..][..640];
-                for half in 0..2 {
-                    put(unit, 64 * half + 4 * lane, &wide.scale[half].to_le_bytes());
-                }
-                lines(&mut unit[128..], lane, &wide.codes);
-            }
-            _ => {
-                let unit = &mut out[at * 768..][..768];
-                for half in 0..2 {
-                    put(unit, 64 * half + 4 * lane, &wide.scale[half].to_le_bytes());
-                    put(unit, 128 + 64 * half + 4 * lane, &wide.min[half].to_le_bytes());
-                }
-                lines(&mut unit[256..], lane, &wide.codes);
-            }
-        }
-    }
-}
-
-fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
-    out[at..at + bytes.len()].copy_from_slice(bytes);
-}
-
-/// Dword j of `codes` goes to lane `lane` of line j.
-fn lines(out: &mut [u8], lane: usize, codes: &[u8]) {
-    for (dword, line) in codes.as_chunks::<4>().0.iter().zip(out.chunks_exact_mut(64)) {
-        line[4 * lane..][..4].copy_from_slice(dword);
-    }
+    });
+    let rest = after_blocks::<8>(rows);
+    let whole = (rows[0].len() - rest[0].len()) / 2;
+    each_block::<2>(&rest, |k, x| put(unit::<32>(out, whole + k), 0, |r| *x.row(r)));
 }
 
 /// Q4_K keeps columns 64c..64c + 32 in low and the next 32 in high nibbles of the same bytes; the
 /// form pairs columns i and i + 16 of the same 32, as Q4_0 does.
-fn pack_q4_k(block: &[u8], unit: &mut [u8], lane: usize) {
-    put(unit, 2 * lane, &block[..2]);
-    put(unit, 32 + 2 * lane, &block[2..4]);
-    lines(&mut unit[64..256], lane, &block[4..16]);
-    for g in 0..8 {
-        let bytes = &block[16 + g / 2 * 32..][..32];
-        let code = |i: usize| (bytes[i] >> (4 * (g % 2))) & 15;
-        let codes: [u8; 16] = std::array::from_fn(|i| code(i) | code(i + 16) << 4);
-        lines(&mut unit[256 + 256 * g..], lane, &codes);
+fn q4_k(unit: &mut [u8; 2304], x: &Blocks<'_, 144>) {
+    put::<2>(unit, 0, |r| x.field(r, 0));
+    put::<2>(unit, 32, |r| x.field(r, 2));
+    (0..3).for_each(|u| put::<4>(unit, 64 + 64 * u, |r| x.field(r, 4 + 4 * u)));
+    for c in 0..4 {
+        for half in 0..2 {
+            let at = 256 + 512 * c + 256 * half;
+            put_lines(unit, at, |r| nibbles(x.words(r, 16 + 32 * c), half));
+        }
     }
 }
 
 /// Q6_K's planes reordered into groups of 32 columns: sixteen nibble bytes, then for each half of
 /// 16 columns four bytes of bit pairs, pair z for columns 4z..4z + 4.
-fn pack_q6_k(block: &[u8], unit: &mut [u8], lane: usize) {
-    put(unit, 2 * lane, &block[208..210]);
-    for (s, &sub) in block[192..208].iter().enumerate() {
-        unit[64 + 16 * s + lane] = sub;
-    }
-    for g in 0..8 {
-        let (h, k) = (g / 4, g % 4);
-        let low = |c: usize| (block[64 * h + c + 32 * (k & 1)] >> (4 * (k / 2))) & 15;
-        let high = |c: usize| (block[128 + 32 * h + c] >> (2 * k)) & 3;
-        let codes: [u8; 16] = std::array::from_fn(|i| low(i) | low(i + 16) << 4);
-        let at = 320 + 384 * g;
-        lines(&mut unit[at..at + 256], lane, &codes);
-        let planes: [u8; 8] = std::array::from_fn(|i| {
-            let first = 16 * (i / 4) + i % 4;
-            (0..4).fold(0, |bits, z| bits | high(first + 4 * z) << (2 * z))
-        });
-        lines(&mut unit[at + 256..at + 384], lane, &planes);
+fn q6_k(unit: &mut [u8; 3392], x: &Blocks<'_, 210>) {
+    put::<2>(unit, 0, |r| x.field(r, 208));
+    (0..16).for_each(|s| put(unit, 64 + 16 * s, |r| [x.row(r)[192 + s]]));
+    for h in 0..2 {
+        for s in 0..2 {
+            for half in 0..2 {
+                let at = 320 + 384 * (4 * h + s + 2 * half);
+                put_lines(unit, at, |r| nibbles(x.words(r, 64 * h + 32 * s), half));
+            }
+        }
+        let high: [[u64; 4]; LANES] =
+            std::array::from_fn(|r| q6_k_dwords(x.words(r, 128 + 32 * h)));
+        for k in 0..4 {
+            let at = 576 + 384 * (4 * h + k);
+            put_lines(unit, at, |r| [q6_k_pairs(high[r], 2 * k)]);
+        }
     }
 }
+
+/// Dword z of the first and of the second sixteen of 32 bytes side by side, for each z.
+fn q6_k_dwords([a, b, c, d]: [u64; 4]) -> [u64; 4] {
+    let first = |x: u64, y: u64| x & 0xFFFF_FFFF | y << 32;
+    let second = |x: u64, y: u64| x >> 32 | y & !0xFFFF_FFFF;
+    [first(a, c), second(a, c), first(b, d), second(b, d)]
+}
+
+/// The bit pairs at `shift` in each byte, those of dword z moved to bits 2z.
+fn q6_k_pairs([z0, z1, z2, z3]: [u64; 4], shift: usize) -> u64 {
+    let pairs = |z: u64| z >> shift & 0x0303_0303_0303_0303;
+    pairs(z0) | pairs(z1) << 2 | pairs(z2) << 4 | pairs(z3) << 6
+}
+
+/// Widens blocks to bytes with f32 (or f16) scales, 32 columns at a time.
+fn widened<const B: usize>(encoding: Encoding, rows: &[&[u8]; LANES], out: &mut [u8]) {
+    let (form, per_block) = (form(encoding), encoding.block_len() / 32);
+    each_block::<B>(rows, |b, x| {
+        for g in 0..per_block {
+            let wide: [Wide; LANES] = std::array::from_fn(|r| widen::group(encoding, x.row(r), g));
+            let codes = |r: usize| words::<4>(&wide[r].codes, 0);
+            let at = b * per_block + g;
+            match form {
+                Form::Q8 => {
+                    let unit = unit::<1088>(out, at / 2);
+                    put::<2>(unit, at % 2 * 32, |r| x.field(r, 0));
+                    put_lines(unit, 64 + at % 2 * 512, codes);
+                }
+                Form::Q8Affine => {
+                    let unit = unit::<640>(out, at);
+                    put(unit, 0, |r| wide[r].scale[0].to_le_bytes());
+                    put(unit, 64, |r| wide[r].min[0].to_le_bytes());
+                    put_lines(unit, 128, codes);
+                }
+                Form::Q8Halves => {
+                    let unit = unit::<640>(out, at);
+                    put(unit, 0, |r| wide[r].scale[0].to_le_bytes());
+                    put(unit, 64, |r| wide[r].scale[1].to_le_bytes());
+                    put_lines(unit, 128, codes);
+                }
+                _ => {
+                    let unit = unit::<768>(out, at);
+                    for half in 0..2 {
+                        put(unit, 64 * half, |r| wide[r].scale[half].to_le_bytes());
+                        put(unit, 128 + 64 * half, |r| wide[r].min[half].to_le_bytes());
+                    }
+                    put_lines(unit, 256, codes);
+                }
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;
