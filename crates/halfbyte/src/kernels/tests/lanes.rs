@@ -71,7 +71,7 @@ impl Case {
             table: [0; 16],
             x: [[0; 12]; 8],
         };
-        let extreme = rng.next_u32() % 4 == 0;
+        let extreme = rng.next_u32().is_multiple_of(4);
         for bytes in &mut case.bytes {
             rng.fill_bytes(bytes);
             if extreme {
@@ -87,7 +87,7 @@ impl Case {
             *x = i32::from_le_bytes(bytes.map(|b| if b == 0x80 { 0x81 } else { b }));
         }
         // Sometimes near-cancelling: where a fused multiply-add rounded twice would show.
-        if rng.next_u32() % 2 == 0 {
+        if rng.next_u32().is_multiple_of(2) {
             for lane in 0..LANES {
                 case.c[lane] = -(case.a[lane] * case.b[lane]);
             }
