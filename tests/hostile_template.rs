@@ -109,8 +109,16 @@ const CASES: &[(&str, &str, &str)] = &[
     ("sleeps by a date", "{{ strftime_now('%Q') }}", "%Q"),
 ];
 
-/// Ten times what the slowest case takes: a template that runs on takes minutes or for ever.
-const STUCK: Duration = Duration::from_secs(1);
+/// What a template that fails may take: 100 ms, or on a slow machine as much as that machine needs
+/// for ten empty loops that run out of steps.
+fn limit(messages: &[Message]) -> Duration {
+    let source = "{% for i in range(20000) %}{% for j in range(20000) %}{% endfor %}{% endfor %}";
+    let template = ChatTemplate::from_source(source, "<s>", "</s>");
+    let start = Instant::now();
+    let result = template.apply(messages, true);
+    assert!(matches!(result, Err(Error::Template(_))), "an endless loop ended: {result:?}");
+    Duration::from_millis(100).max(10 * start.elapsed())
+}
 
 #[test]
 fn hostile_templates_are_errors() {
@@ -122,7 +130,14 @@ fn hostile_templates_are_errors() {
             let (peak, start) = (Peak::start(), Instant::now());
             (template.apply(&messages, true), start.elapsed(), peak.bytes())
         };
-        let (result, time, bytes) = render();
+        let (result, mut time, bytes) = render();
+        // Other work on the machine can slow one run down, but hardly three.
+        let mut limit = limit(&messages);
+        for _ in 0..2 {
+            if time > limit {
+                (time, limit) = (time.min(render().1), limit.max(self::limit(&messages)));
+            }
+        }
         let text = match &result {
             Err(Error::Template(message)) if message.contains(expected) => message.clone(),
             Err(Error::Template(message)) => {
@@ -135,8 +150,8 @@ fn hostile_templates_are_errors() {
                 continue;
             }
         };
-        println!("{what}: {text} ({time:?}, {} kB)", bytes >> 10);
-        if time > STUCK || bytes > 16 << 20 {
+        println!("{what}: {text} ({time:?} of {limit:?}, {} kB)", bytes >> 10);
+        if time > limit || bytes > 16 << 20 {
             failures.push(format!("{what}: took {time:?} and {bytes} bytes"));
         }
     }
