@@ -49,7 +49,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "nests lists as deep as it can and prints them",
-        "{% set ns = namespace(x=[]) %}{% for i in range(3500) %}{% set ns.x = \
+        "{% set ns = namespace(x=[]) %}{% for i in range(840) %}{% set ns.x = \
          [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[ns.x]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]] %}\
          {% endfor %}{{ ns.x }}",
         "steps",
@@ -109,33 +109,24 @@ const CASES: &[(&str, &str, &str)] = &[
     ("sleeps by a date", "{{ strftime_now('%Q') }}", "%Q"),
 ];
 
-/// What a template that fails may take: 100 ms, or on a slow machine as much as that machine needs
-/// for ten empty loops that run out of steps.
-fn limit(messages: &[Message]) -> Duration {
-    let source = "{% for i in range(20000) %}{% for j in range(20000) %}{% endfor %}{% endfor %}";
-    let template = ChatTemplate::from_source(source, "<s>", "</s>");
-    let start = Instant::now();
-    let result = template.apply(messages, true);
-    assert!(matches!(result, Err(Error::Template(_))), "an endless loop ended: {result:?}");
-    Duration::from_millis(100).max(10 * start.elapsed())
-}
+/// What a template that fails may take.
+const LIMIT: Duration = Duration::from_millis(100);
 
 #[test]
 fn hostile_templates_are_errors() {
     let messages = [Message::system("Be brief."), Message::user("Hi")];
     let mut failures = Vec::new();
     for (what, source, expected) in CASES {
-        let template = ChatTemplate::from_source(source.replace('N', "20000"), "<s>", "</s>");
+        let template = ChatTemplate::from_source(source.replace('N', "4800"), "<s>", "</s>");
         let render = || {
             let (peak, start) = (Peak::start(), Instant::now());
             (template.apply(&messages, true), start.elapsed(), peak.bytes())
         };
         let (result, mut time, bytes) = render();
         // Other work on the machine can slow one run down, but hardly three.
-        let mut limit = limit(&messages);
         for _ in 0..2 {
-            if time > limit {
-                (time, limit) = (time.min(render().1), limit.max(self::limit(&messages)));
+            if time > LIMIT {
+                time = time.min(render().1);
             }
         }
         let text = match &result {
@@ -150,8 +141,8 @@ fn hostile_templates_are_errors() {
                 continue;
             }
         };
-        println!("{what}: {text} ({time:?} of {limit:?}, {} kB)", bytes >> 10);
-        if time > limit || bytes > 16 << 20 {
+        println!("{what}: {text} ({time:?}, {} kB)", bytes >> 10);
+        if time > LIMIT || bytes > 16 << 20 {
             failures.push(format!("{what}: took {time:?} and {bytes} bytes"));
         }
     }

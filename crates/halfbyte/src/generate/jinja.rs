@@ -14,9 +14,15 @@ use minijinja::{AutoEscape, Environment, ErrorKind, State, Value, context};
 use super::{Message, jinja_source, python_json, strftime};
 use crate::error::{Error, Result};
 
-/// Steps that a template may take. A step pays for 64 bytes of data, too, so this bounds memory to
-/// 16 MiB. A message costs real templates about 100 steps.
+/// Steps that a template may take at most. A step pays for 64 bytes of data, too, so this bounds
+/// memory to 16 MiB.
 const MAX_STEPS: u64 = 250_000;
+
+/// Steps that a template may take whatever the chat: less than 100 ms on slow machines.
+const BASE_STEPS: u64 = 60_000;
+
+/// Steps that it may take besides for each message; real ones take about 100.
+const STEPS_PER_MESSAGE: u64 = 500;
 
 /// Bytes that a template may write.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -27,7 +33,7 @@ const MAX_SOURCE: usize = 1 << 18;
 /// Nested loops, macros and blocks, in minijinja's units (a macro call costs several).
 const MAX_RECURSION: usize = 200;
 
-/// A template can nest 145,000 lists within its steps, and the engine drops, prints and compares
+/// A template can nest 145,000 lists within `MAX_STEPS`, and the engine drops, prints and compares
 /// them by recursion: 80 MB were measured, and unoptimized builds take more. Only the address space
 /// is taken ahead.
 const STACK_BYTES: usize = 512 << 20;
@@ -44,6 +50,15 @@ pub(super) struct Input {
     pub(super) add_generation_prompt: bool,
     pub(super) bos_token: String,
     pub(super) eos_token: String,
+}
+
+impl Input {
+    /// Steps that the template may take: more for a long chat, whose text it handles several times.
+    fn steps(&self) -> u64 {
+        let bytes: usize = self.messages.iter().map(|message| message.content.len()).sum();
+        let chat = STEPS_PER_MESSAGE * self.messages.len() as u64 + bytes as u64 / 8;
+        MAX_STEPS.min(BASE_STEPS + chat)
+    }
 }
 
 /// Renders the template, on a thread of its own for the sake of its stack and its time.
@@ -69,10 +84,11 @@ pub(super) fn render(input: Input) -> Result<String> {
 
 fn render_here(input: &Input) -> Result<String> {
     let source = jinja_source::prepare(&input.source);
-    let environment = environment().map_err(|error| describe(&error))?;
+    let steps = input.steps();
+    let environment = environment(steps).map_err(|error| describe(&error, steps))?;
     let template = environment
         .template_from_named_str("chat template", &source)
-        .map_err(|error| describe(&error))?;
+        .map_err(|error| describe(&error, steps))?;
     let messages: Vec<Value> = input
         .messages
         .iter()
@@ -92,19 +108,19 @@ fn render_here(input: &Input) -> Result<String> {
         _ if output.overflowed => {
             Err(Error::Template(format!("its text is longer than {MAX_OUTPUT} bytes")))
         }
-        Err(error) => Err(describe(&error)),
+        Err(error) => Err(describe(&error, steps)),
         Ok(_) => String::from_utf8(output.bytes)
             .map_err(|_| Error::Template("its text is not UTF-8".into())),
     }
 }
 
 /// Source: `_compile_jinja_template` in transformers' `chat_template_utils.py`.
-fn environment() -> std::result::Result<Environment<'static>, minijinja::Error> {
+fn environment(steps: u64) -> std::result::Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(python_method);
-    environment.set_fuel(Some(MAX_STEPS));
+    environment.set_fuel(Some(steps));
     environment.set_recursion_limit(MAX_RECURSION);
     environment.set_debug(false);
     environment.set_formatter(|out, state, value| match value.kind() {
@@ -180,9 +196,9 @@ fn to_json(value: &Value, options: Kwargs) -> FunctionResult {
 }
 
 /// The error's message with the line, without the name that we gave the template.
-fn describe(error: &minijinja::Error) -> Error {
+fn describe(error: &minijinja::Error, steps: u64) -> Error {
     let kind = match error.kind() {
-        ErrorKind::OutOfFuel => format!("it takes more than {MAX_STEPS} steps"),
+        ErrorKind::OutOfFuel => format!("it takes more than {steps} steps"),
         kind => error.detail().map_or_else(|| kind.to_string(), |text| format!("{kind}: {text}")),
     };
     Error::Template(match error.line() {
