@@ -17,12 +17,16 @@ pub(super) const WORDS: usize = 15;
 pub(super) mod word {
     /// The scale d, as f32 bits.
     pub(in super::super) const SCALE: usize = 8;
-    /// −8·Σq of all 32 columns: what an offset of 8 adds to each code, as the start of a sum.
+    /// −[`UNIT`]·Σq of all 32 columns: what an offset of 8 takes from each code, as a sum's start.
     pub(in super::super) const START: usize = 9;
+    /// The offset of four-bit weights; other offsets are this times a power of two.
+    pub(in super::super) const UNIT: i32 = 8;
     /// d·Σq of all 32 columns, as f32 bits.
     pub(in super::super) const SCALED_SUM: usize = 10;
-    /// −8·Σq of columns 0..16 and 16..32.
+    /// −[`HALF_UNIT`]·Σq of columns 0..16 and 16..32.
     pub(in super::super) const HALF_START: usize = 11;
+    /// The offset of six-bit weights, whose halves are summed up apart.
+    pub(in super::super) const HALF_UNIT: i32 = 32;
     /// d·Σq of columns 0..16 and 16..32, as f32 bits.
     pub(in super::super) const HALF_SCALED_SUM: usize = 13;
 }
@@ -285,10 +289,10 @@ fn quantize_group<L: Lanes>(isa: L, x: [L::F; 2]) -> [i32; WORDS] {
     }
     let [low, high] = sums;
     let scaled = |sum: i32| (scale * sum as f32).to_bits().cast_signed();
-    words[word::START] = -8 * (low + high);
+    words[word::START] = -word::UNIT * (low + high);
     words[word::SCALED_SUM] = scaled(low + high);
     for (half, sum) in sums.into_iter().enumerate() {
-        words[word::HALF_START + half] = -8 * sum;
+        words[word::HALF_START + half] = -word::HALF_UNIT * sum;
         words[word::HALF_SCALED_SUM + half] = scaled(sum);
     }
     words

@@ -3,11 +3,11 @@
 use std::arch::x86_64::{
     __m512i, _mm512_abs_epi8, _mm512_add_epi16, _mm512_add_epi32, _mm512_madd_epi16,
     _mm512_maddubs_epi16, _mm512_mask_sub_epi8, _mm512_movepi8_mask, _mm512_set1_epi16,
-    _mm512_setzero_si512,
+    _mm512_set1_epi32, _mm512_setzero_si512,
 };
 
 use super::lanes::Codes;
-use super::zmm::{Dot, Zmm, by_token};
+use super::zmm::{Dot, Zmm};
 
 /// Multiplies with the 512-bit form of `vpmaddubsw`.
 #[derive(Clone, Copy, Debug)]
@@ -39,25 +39,24 @@ impl Maddubs512 {
 
     /// Adds up as many lines in i16 as `most` fit there, then in i32.
     #[inline(always)]
-    fn narrow_dots<const W: usize>(
+    fn narrow_dot<const W: usize>(
         self,
         most: usize,
         lines: &[__m512i],
         x: &[[i32; W]],
-        mut sums: [__m512i; W],
-    ) -> [__m512i; W] {
-        let zero = simd!(_mm512_setzero_si512());
+        t: usize,
+        mut sum: __m512i,
+    ) -> __m512i {
         for (lines, x) in lines.chunks(most).zip(x.chunks(most)) {
-            let dot = |acc, w, x| {
-                let pairs = self.pairs(w, x);
-                simd!(_mm512_add_epi16(acc, pairs))
-            };
-            let pairs = by_token(Zmm(self), lines, x, [zero; W], dot);
-            for (sum, pairs) in sums.iter_mut().zip(pairs) {
-                *sum = self.widen(*sum, pairs);
+            let mut acc = simd!(_mm512_setzero_si512());
+            for (line, x) in lines.iter().zip(x) {
+                let x = simd!(_mm512_set1_epi32(x[t]));
+                let pairs = self.pairs(*line, x);
+                acc = simd!(_mm512_add_epi16(acc, pairs));
             }
+            sum = self.widen(sum, acc);
         }
-        sums
+        sum
     }
 }
 
@@ -82,18 +81,26 @@ unsafe impl Dot for Maddubs512 {
     }
 
     #[inline(always)]
-    fn dots<const W: usize>(
+    fn dot_lines<const W: usize>(
         self,
         codes: Codes,
         lines: &[__m512i],
         x: &[[i32; W]],
-        start: [__m512i; W],
-    ) -> [__m512i; W] {
+        t: usize,
+        start: __m512i,
+    ) -> __m512i {
         match codes {
-            Codes::Nibbles => self.narrow_dots(8, lines, x, start),
-            Codes::U6 => self.narrow_dots(2, lines, x, start),
-            Codes::U7 => self.narrow_dots(1, lines, x, start),
-            Codes::I8 => by_token(Zmm(self), lines, x, start, |acc, w, x| self.dot_i8(acc, w, x)),
+            Codes::Nibbles => self.narrow_dot(8, lines, x, t, start),
+            Codes::U6 => self.narrow_dot(2, lines, x, t, start),
+            Codes::U7 => self.narrow_dot(1, lines, x, t, start),
+            Codes::I8 => {
+                let mut sum = start;
+                for (line, x) in lines.iter().zip(x) {
+                    let x = simd!(_mm512_set1_epi32(x[t]));
+                    sum = self.dot_i8(sum, *line, x);
+                }
+                sum
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! AVX-512 with VNNI: bytes are multiplied and added in one instruction.
 
-use std::arch::x86_64::{__m512i, _mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_xor_si512};
+use std::arch::x86_64::{
+    __m512i, _mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_xor_si512,
+};
 
 use super::lanes::Codes;
-use super::zmm::{Dot, Zmm, by_token};
+use super::zmm::{Dot, Zmm};
 
 /// Multiplies with the 512-bit form of `vpdpbusd`.
 #[derive(Clone, Copy, Debug)]
@@ -37,16 +39,22 @@ unsafe impl Dot for Dpbusd512 {
     }
 
     #[inline(always)]
-    fn dots<const W: usize>(
+    fn dot_lines<const W: usize>(
         self,
         codes: Codes,
         lines: &[__m512i],
         x: &[[i32; W]],
-        start: [__m512i; W],
-    ) -> [__m512i; W] {
-        by_token(Zmm(self), lines, x, start, |acc, w, x| match codes {
-            Codes::Nibbles | Codes::U6 | Codes::U7 => self.dot_u7(acc, w, x),
-            Codes::I8 => self.dot_i8(acc, w, x),
-        })
+        t: usize,
+        start: __m512i,
+    ) -> __m512i {
+        let mut sum = start;
+        for (line, x) in lines.iter().zip(x) {
+            let x = simd!(_mm512_set1_epi32(x[t]));
+            sum = match codes {
+                Codes::Nibbles | Codes::U6 | Codes::U7 => self.dot_u7(sum, *line, x),
+                Codes::I8 => self.dot_i8(sum, *line, x),
+            };
+        }
+        sum
     }
 }

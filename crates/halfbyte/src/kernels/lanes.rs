@@ -22,6 +22,9 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     const I8_BIAS: i32;
     /// Tokens that the matrix kernel keeps in registers at once, one of the widths of tiles.
     const MAX_TILE: usize;
+    /// Whether the lines of a group stay in registers while token after token is multiplied, or the
+    /// tokens' sums while line after line is.
+    const BY_TOKEN: bool = true;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; 16]) -> Self::F;
@@ -115,10 +118,30 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     #[inline(always)]
     fn prefetch(self, _bytes: &[u8], _at: usize) {}
 
-    /// `start[t] + Σ w·x` over at most eight lines for each of W tokens; `x[j][t]` goes with line j.
+    /// `start + Σ w·x` over at most eight lines for token t; `x[j][t]` goes with line j.
     ///
-    /// The same sums as [`dot_u7`](Self::dot_u7) or [`dot_i8`](Self::dot_i8) give one by one: an
-    /// instruction set overrides it where it can accumulate narrower, or in a better order.
+    /// The same sum as [`dot_u7`](Self::dot_u7) or [`dot_i8`](Self::dot_i8) gives line by line: an
+    /// instruction set overrides it where it can accumulate narrower.
+    #[inline(always)]
+    fn dot_lines<const W: usize>(
+        self,
+        codes: Codes,
+        lines: &[Self::B],
+        x: &[[i32; W]],
+        t: usize,
+        start: Self::I,
+    ) -> Self::I {
+        let mut sum = start;
+        for (line, x) in lines.iter().zip(x) {
+            sum = match codes {
+                Codes::Nibbles | Codes::U6 | Codes::U7 => self.dot_u7(sum, *line, x[t]),
+                Codes::I8 => self.dot_i8(sum, *line, x[t]),
+            };
+        }
+        sum
+    }
+
+    /// [`dot_lines`](Self::dot_lines) of all W tokens, where [`BY_TOKEN`](Self::BY_TOKEN) is false.
     #[inline(always)]
     fn dots<const W: usize>(
         self,
@@ -129,12 +152,7 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     ) -> [Self::I; W] {
         let mut sums = start;
         for (t, sum) in sums.iter_mut().enumerate() {
-            for (line, x) in lines.iter().zip(x) {
-                *sum = match codes {
-                    Codes::Nibbles | Codes::U6 | Codes::U7 => self.dot_u7(*sum, *line, x[t]),
-                    Codes::I8 => self.dot_i8(*sum, *line, x[t]),
-                };
-            }
+            *sum = self.dot_lines(codes, lines, x, t, *sum);
         }
         sums
     }

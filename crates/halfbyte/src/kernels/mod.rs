@@ -21,15 +21,18 @@ mod cores;
 mod crew;
 mod fma;
 mod forms;
+mod kinds;
 mod lanes;
 pub(crate) mod limits;
 mod math;
 mod matmul;
 mod panel;
+mod product;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod sse2;
 mod team;
+mod terms;
 mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod ymm;

@@ -1,29 +1,18 @@
 //! Weights of a few row groups, unpacked once for many tokens, in cache.
 
 use super::buffer::{Line, resize};
+use super::kinds::{Kind, Terms};
 use super::lanes::{LANES, Lanes};
 use super::team::Disjoint;
-use super::tiles::{Group, Terms, TileForm};
+use super::tiles::{Group, TileForm};
 use crate::error::Result;
 
 /// Bytes of a thread's panel: half of a common level-2 cache, the other half is for activations.
 const PANEL_BYTES: usize = 384 << 10;
 /// Row groups in a panel at most: more gains nothing once activations are read this rarely.
-const MOST_ROW_GROUPS: usize = 4;
+pub(super) const MOST_ROW_GROUPS: usize = 4;
 /// Lines of 32 columns at most: 8 of codes, 4 of scales and minima.
 const MOST_LINES: usize = 12;
-
-impl Terms {
-    /// Lines that hold 32 columns of sixteen rows: 8 of codes, then scales, minima, sub-scales.
-    pub(super) const fn lines(self) -> usize {
-        match self {
-            Self::Scale => 9,
-            Self::ScaleMin | Self::ScaleHalves => 10,
-            Self::SubHalves => 11,
-            Self::ScaleMinHalves => 12,
-        }
-    }
-}
 
 /// The threads' panels.
 #[derive(Debug, Default)]
@@ -67,13 +56,14 @@ fn row_groups(n_groups: usize, lines: usize) -> usize {
     (PANEL_BYTES / bytes.max(1)).clamp(1, MOST_ROW_GROUPS)
 }
 
-/// Unpacks a row group's bytes into `panel`, `T::TERMS.lines()` lines for each 32 columns.
+/// Unpacks a row group's bytes into `panel`, some lines for each 32 columns.
 #[inline(always)]
 pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel: &mut [Line]) {
     /// Bytes ahead of what is being unpacked.
     const AHEAD: usize = 4096;
-    let step = bytes.len() / (panel.len() / T::TERMS.lines()).max(1);
-    for (b, lines) in panel.chunks_exact_mut(T::TERMS.lines()).enumerate() {
+    let terms = T::Kind::TERMS;
+    let step = bytes.len() / (panel.len() / terms.lines()).max(1);
+    for (b, lines) in panel.chunks_exact_mut(terms.lines()).enumerate() {
         for line in 0..step.div_ceil(64) {
             isa.prefetch(bytes, b * step + line * 64 + AHEAD);
         }
@@ -83,7 +73,7 @@ pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel
             isa.store_line(codes, &mut line.0);
         }
         store_float(isa, group.scale[0], &mut rest[0]);
-        match const { T::TERMS } {
+        match terms {
             Terms::Scale => {}
             Terms::ScaleMin => store_float(isa, group.min[0], &mut rest[1]),
             Terms::ScaleHalves => store_float(isa, group.scale[1], &mut rest[1]),
@@ -103,7 +93,7 @@ pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel
 
 /// Reads back what [`unpack`] wrote for 32 columns.
 #[inline(always)]
-pub(super) fn group<L: Lanes, T: TileForm>(isa: L, lines: &[Line]) -> Group<L> {
+pub(super) fn group<L: Lanes, K: Kind>(isa: L, lines: &[Line]) -> Group<L> {
     let (packed, rest) = lines.split_at(8);
     let mut codes = [isa.load_line(&packed[0].0); 8];
     for (code, line) in codes.iter_mut().zip(packed) {
@@ -112,7 +102,7 @@ pub(super) fn group<L: Lanes, T: TileForm>(isa: L, lines: &[Line]) -> Group<L> {
     let scale = load_float(isa, &rest[0]);
     let (zero, one) = (isa.splat(0.0), isa.splat_i(1));
     let mut group = Group { lines: codes, scale: [scale; 2], min: [zero; 2], sub: [one; 2] };
-    match const { T::TERMS } {
+    match const { K::TERMS } {
         Terms::Scale => {}
         Terms::ScaleMin => group.min = [load_float(isa, &rest[1]); 2],
         Terms::ScaleHalves => group.scale[1] = load_float(isa, &rest[1]),

@@ -5,6 +5,7 @@ mod lanes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::kinds::Kind;
 use super::tiles::{self, TileForm};
 use super::{
     Activations, Brake, Codes, Form, Isa, LANES, Lanes, Packed, Plain, Scalar, Scale, Target,
@@ -178,10 +179,13 @@ fn decode<T: TileForm>(form: T, bytes: &[u8], lane: usize, out: &mut [f32]) {
         let group = form.group(Scalar, bytes, b);
         for (i, x) in out.iter_mut().enumerate() {
             let byte = Scalar.line_as_i(group.lines[i / 4])[lane].to_le_bytes()[i % 4];
-            let code =
-                if T::CODES == Codes::I8 { i32::from(byte.cast_signed()) } else { i32::from(byte) };
+            let code = if T::Kind::CODES == Codes::I8 {
+                i32::from(byte.cast_signed())
+            } else {
+                i32::from(byte)
+            };
             let half = i / 16;
-            let code = (code - T::OFFSET) * group.sub[half][lane];
+            let code = (code - T::Kind::OFFSET) * group.sub[half][lane];
             *x = group.scale[half][lane] * code as f32 + group.min[half][lane];
         }
     }

@@ -1,7 +1,11 @@
 //! How each packed form's bytes become lanes: eight lines of codes and their scales per 32 columns.
 
 use super::forms::Form;
-use super::lanes::{Codes, Lanes};
+use super::kinds::{
+    AffineBytes, AffineHalves, AffineNibbles, Kind, OffsetNibbles, SignedBytes, SignedHalves,
+    SubScaled,
+};
+use super::lanes::Lanes;
 
 /// Thirty-two columns of sixteen rows, unpacked.
 ///
@@ -18,45 +22,44 @@ pub(super) struct Group<L: Lanes> {
     pub(super) sub: [L::I; 2],
 }
 
-/// Which terms a form's groups contribute, in this order (README.md §3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Terms {
-    /// One scale.
-    Scale,
-    /// One scale, one minimum.
-    ScaleMin,
-    /// A scale per half.
-    ScaleHalves,
-    /// A scale and a minimum per half.
-    ScaleMinHalves,
-    /// One scale, an integer sub-scale per half.
-    SubHalves,
-}
-
-/// The terms of a quantized form's sums.
-pub(super) fn terms(form: Form) -> Terms {
-    match form {
-        Form::Q4(_) | Form::Q4Codebook(..) | Form::Q8 => Terms::Scale,
-        Form::Q4Affine | Form::Q4K | Form::Q8Affine => Terms::ScaleMin,
-        Form::Q8Halves => Terms::ScaleHalves,
-        Form::Q8AffineHalves => Terms::ScaleMinHalves,
-        Form::Q6K => Terms::SubHalves,
-        Form::F16 | Form::BF16 | Form::F32 => unreachable!("float weights have no terms"),
-    }
-}
-
 /// A quantized packed form.
 pub(super) trait TileForm: Copy {
-    /// The terms of its sums.
-    const TERMS: Terms;
-    /// What its codes are.
-    const CODES: Codes;
-    /// What is subtracted from each code.
-    const OFFSET: i32 = 0;
+    /// What its codes add up to.
+    type Kind: Kind;
 
     /// Unpacks columns 32b..32b+32 of a row group's bytes.
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L>;
 }
+
+/// Evaluates `$body` with `$tile` bound to the [`TileForm`] of a quantized form, or `$else` with
+/// `$float` bound to a form of float weights.
+macro_rules! with_form {
+    ($form:expr, $tile:ident => $body:expr, $float:pat => $else:expr) => {
+        $crate::kernels::tiles::with_form!(@ $form, $tile => $body, $float => $else,
+            (Form::Q4(Scale::F16)): tiles::Q4::<tiles::F16Scale>::NEW,
+            (Form::Q4(Scale::F32)): tiles::Q4::<tiles::F32Scale>::NEW,
+            (Form::Q4Codebook(Scale::F16, table)): tiles::Q4Codebook::<tiles::F16Scale>::new(table),
+            (Form::Q4Codebook(Scale::F32, table)): tiles::Q4Codebook::<tiles::F32Scale>::new(table),
+            (Form::Q4Affine): tiles::Q4Affine,
+            (Form::Q4K): tiles::Q4K,
+            (Form::Q6K): tiles::Q6K,
+            (Form::Q8): tiles::Q8,
+            (Form::Q8Halves): tiles::Q8Halves,
+            (Form::Q8Affine): tiles::Q8Affine,
+            (Form::Q8AffineHalves): tiles::Q8AffineHalves)
+    };
+    (@ $form:expr, $tile:ident => $body:expr, $float:pat => $else:expr,
+        $(($pattern:pat): $value:expr),*) => {
+        match $form {
+            $($pattern => {
+                let $tile = $value;
+                $body
+            })*
+            $float => $else,
+        }
+    };
+}
+pub(super) use with_form;
 
 #[inline(always)]
 fn chunk<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
@@ -147,9 +150,7 @@ impl<S: ScaleKind> Q4<S> {
 }
 
 impl<S: ScaleKind> TileForm for Q4<S> {
-    const TERMS: Terms = Terms::Scale;
-    const CODES: Codes = Codes::Nibbles;
-    const OFFSET: i32 = 8;
+    type Kind = OffsetNibbles;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -169,8 +170,7 @@ impl<S: ScaleKind> Q4Codebook<S> {
 }
 
 impl<S: ScaleKind> TileForm for Q4Codebook<S> {
-    const TERMS: Terms = Terms::Scale;
-    const CODES: Codes = Codes::I8;
+    type Kind = SignedBytes;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -188,8 +188,7 @@ impl<S: ScaleKind> TileForm for Q4Codebook<S> {
 pub(super) struct Q4Affine;
 
 impl TileForm for Q4Affine {
-    const TERMS: Terms = Terms::ScaleMin;
-    const CODES: Codes = Codes::Nibbles;
+    type Kind = AffineNibbles;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -205,8 +204,7 @@ impl TileForm for Q4Affine {
 pub(super) struct Q4K;
 
 impl TileForm for Q4K {
-    const TERMS: Terms = Terms::ScaleMin;
-    const CODES: Codes = Codes::Nibbles;
+    type Kind = AffineNibbles;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -239,9 +237,7 @@ impl TileForm for Q4K {
 pub(super) struct Q6K;
 
 impl TileForm for Q6K {
-    const TERMS: Terms = Terms::SubHalves;
-    const CODES: Codes = Codes::U6;
-    const OFFSET: i32 = 32;
+    type Kind = SubScaled;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -274,8 +270,7 @@ impl TileForm for Q6K {
 pub(super) struct Q8;
 
 impl TileForm for Q8 {
-    const TERMS: Terms = Terms::Scale;
-    const CODES: Codes = Codes::I8;
+    type Kind = SignedBytes;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -290,8 +285,7 @@ impl TileForm for Q8 {
 pub(super) struct Q8Halves;
 
 impl TileForm for Q8Halves {
-    const TERMS: Terms = Terms::ScaleHalves;
-    const CODES: Codes = Codes::I8;
+    type Kind = SignedHalves;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -307,8 +301,7 @@ impl TileForm for Q8Halves {
 pub(super) struct Q8Affine;
 
 impl TileForm for Q8Affine {
-    const TERMS: Terms = Terms::ScaleMin;
-    const CODES: Codes = Codes::U7;
+    type Kind = AffineBytes;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
@@ -324,8 +317,7 @@ impl TileForm for Q8Affine {
 pub(super) struct Q8AffineHalves;
 
 impl TileForm for Q8AffineHalves {
-    const TERMS: Terms = Terms::ScaleMinHalves;
-    const CODES: Codes = Codes::U7;
+    type Kind = AffineHalves;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {

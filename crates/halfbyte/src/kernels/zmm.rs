@@ -20,36 +20,20 @@ pub(super) unsafe trait Dot: Copy + Send + Sync {
     fn dot_u7(self, acc: __m512i, w: __m512i, x: __m512i) -> __m512i;
     /// As [`Lanes::dot_i8`].
     fn dot_i8(self, acc: __m512i, w: __m512i, x: __m512i) -> __m512i;
-    /// As [`Lanes::dots`].
-    fn dots<const W: usize>(
+    /// As [`Lanes::dot_lines`].
+    fn dot_lines<const W: usize>(
         self,
         codes: Codes,
         lines: &[__m512i],
         x: &[[i32; W]],
-        start: [__m512i; W],
-    ) -> [__m512i; W];
+        t: usize,
+        start: __m512i,
+    ) -> __m512i;
 }
 
 /// One register of sixteen lanes; `D` is the proof.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Zmm<D>(pub(super) D);
-
-/// Adds up token by token.
-#[inline(always)]
-pub(super) fn by_token<D: Dot, const W: usize>(
-    isa: Zmm<D>,
-    lines: &[__m512i],
-    x: &[[i32; W]],
-    mut sums: [__m512i; W],
-    dot: impl Fn(__m512i, __m512i, __m512i) -> __m512i,
-) -> [__m512i; W] {
-    for (t, sum) in sums.iter_mut().enumerate() {
-        for (line, x) in lines.iter().zip(x) {
-            *sum = dot(*sum, *line, isa.splat_i(x[t]));
-        }
-    }
-    sums
-}
 
 impl<D: Dot> Lanes for Zmm<D> {
     type F = __m512;
@@ -231,13 +215,14 @@ impl<D: Dot> Lanes for Zmm<D> {
         self.0.dot_i8(acc, w, self.splat_i(x))
     }
     #[inline(always)]
-    fn dots<const W: usize>(
+    fn dot_lines<const W: usize>(
         self,
         codes: Codes,
         lines: &[Self::B],
         x: &[[i32; W]],
-        start: [Self::I; W],
-    ) -> [Self::I; W] {
-        self.0.dots(codes, lines, x, start)
+        t: usize,
+        start: Self::I,
+    ) -> Self::I {
+        self.0.dot_lines(codes, lines, x, t, start)
     }
 }

@@ -1,0 +1,228 @@
+//! Some row groups of weights times all tokens: the loops that every form and batch runs.
+
+use std::ops::Range;
+
+use super::activations::{Activations, GROUP, WORDS};
+use super::buffer::Line;
+use super::forms::{Form, Packed, Scale};
+use super::kinds::{self, Kind};
+use super::lanes::Lanes;
+use super::matmul::Output;
+use super::terms::{add_group, each_token};
+use super::tiles::{self, TileForm};
+use super::{Op, panel};
+
+/// Tiles up to which it is quicker to unpack weights for each tile than to write them to a panel.
+pub(super) const FEW_TILES: usize = 3;
+
+/// Tokens of the widest tile of all instruction sets.
+const MOST_TOKENS: usize = 12;
+
+/// 32-column groups that all tiles meet before the next ones: the first tile brings the weights
+/// into the level-1 cache, and while the others use them there the processor fetches the next.
+const SHORT_BLOCK: usize = 8;
+
+/// 32-column groups of a panel that all its row groups meet: a tile's words, 15 for each of at most
+/// twelve tokens, stay in the level-1 cache.
+const BLOCK: usize = 24;
+
+/// Calls `$body` with `$W` bound to the tile's width, from `$least` to the instruction set's most.
+///
+/// The guards are `const`, so that nothing is compiled for tiles that an instruction set lacks.
+macro_rules! with_width {
+    ($tile:expr, $L:ident, $least:expr, $W:ident => $body:expr) => {
+        with_width!(@ $tile, $L, $least, $W => $body, 1 2 3 4 6 8 12)
+    };
+    (@ $tile:expr, $L:ident, $least:expr, $W:ident => $body:expr, $($width:literal)*) => {
+        match $tile.width {
+            $($width if const { $least <= $width && $width <= $L::MAX_TILE } => {
+                const $W: usize = $width;
+                $body
+            })*
+            width => unreachable!("no tile is {width} wide"),
+        }
+    };
+}
+
+/// Row groups `groups` of `w` times a few tiles, unpacked as they are read.
+pub(super) struct Stream<'a> {
+    pub(super) w: &'a Packed,
+    pub(super) x: &'a Activations,
+    pub(super) groups: Range<usize>,
+    pub(super) output: &'a Output<'a>,
+}
+
+impl Op for Stream<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, isa: L) {
+        tiles::with_form!(self.w.form(), form => self.quantized(isa, form), other => self.float(isa, other));
+    }
+}
+
+impl Stream<'_> {
+    #[inline(always)]
+    fn quantized<L: Lanes, T: TileForm>(self, isa: L, form: T) {
+        let Self { w, x, groups, output } = self;
+        let n_groups = w.k().div_ceil(GROUP);
+        let block = if x.tiles().len() == 1 { n_groups } else { SHORT_BLOCK };
+        for group in groups {
+            let mut sums = [[isa.splat(0.0); MOST_TOKENS]; FEW_TILES];
+            for first in (0..n_groups).step_by(block) {
+                for (&tile, sums) in x.tiles().iter().zip(&mut sums) {
+                    with_width!(tile, L, 1, W => {
+                        let words = &x.words(tile)[first * WORDS * W..];
+                        let words = &words[..words.len().min(block * WORDS * W)];
+                        let sums = sums.first_chunk_mut().expect("no tile is wider");
+                        add_columns::<L, T, W>(isa, form, w.group(group), first, words, sums);
+                    });
+                }
+            }
+            for (&tile, sums) in x.tiles().iter().zip(&sums) {
+                with_width!(tile, L, 1, W => {
+                    let sums = sums.first_chunk::<W>().expect("no tile is wider");
+                    output.store(isa, group, tile, sums);
+                });
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn float<L: Lanes>(self, isa: L, form: Form) {
+        for group in self.groups {
+            let bytes = self.w.group(group);
+            for &tile in self.x.tiles() {
+                let x = self.x.floats(tile);
+                with_width!(tile, L, 1, W => {
+                    let sums = float_tile::<L, W>(isa, form, self.w.k(), bytes, x);
+                    self.output.store(isa, group, tile, &sums);
+                });
+            }
+        }
+    }
+}
+
+/// Adds to `sums` the columns from group `first` on that `words` hold.
+#[inline(always)]
+fn add_columns<L: Lanes, T: TileForm, const W: usize>(
+    isa: L,
+    form: T,
+    bytes: &[u8],
+    first: usize,
+    words: &[i32],
+    sums: &mut [L::F; W],
+) {
+    let mut acc = *sums;
+    let (rows, _) = words.as_chunks::<W>();
+    for (b, record) in rows.as_chunks::<WORDS>().0.iter().enumerate() {
+        let group = form.group(isa, bytes, first + b);
+        add_group::<L, T::Kind, W>(isa, &group, record, &mut acc);
+    }
+    *sums = acc;
+}
+
+/// The sums of sixteen float rows, one fused multiply-add a column, for W tokens.
+#[inline(always)]
+fn float_tile<L: Lanes, const W: usize>(
+    isa: L,
+    form: Form,
+    n_columns: usize,
+    bytes: &[u8],
+    x: &[f32],
+) -> [L::F; W] {
+    let mut acc = [isa.splat(0.0); W];
+    for (k, x) in x.as_chunks::<W>().0.iter().take(n_columns).enumerate() {
+        let w = tiles::float_column(isa, form, bytes, k);
+        each_token!(TOKEN < W => acc[TOKEN] = isa.fma(w, isa.splat(x[TOKEN]), acc[TOKEN]));
+    }
+    acc
+}
+
+/// Unpacks row groups `groups` of `w` into `panel`.
+pub(super) struct Unpack<'a> {
+    pub(super) w: &'a Packed,
+    pub(super) groups: Range<usize>,
+    pub(super) panel: &'a mut [Line],
+}
+
+impl Op for Unpack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, isa: L) {
+        let Self { w, groups, panel } = self;
+        let lines = panel_lines(w);
+        tiles::with_form!(w.form(), form => {
+            for (group, panel) in groups.zip(panel.chunks_exact_mut(lines)) {
+                panel::unpack(isa, form, w.group(group), panel);
+            }
+        }, _ => unreachable!("float weights need no panel"));
+    }
+}
+
+/// Lines of a row group in a panel.
+fn panel_lines(w: &Packed) -> usize {
+    w.k().div_ceil(GROUP) * kinds::terms(w.form()).lines()
+}
+
+/// Row groups `groups` of `w`, which [`Unpack`] put into `panel`, times many tiles.
+///
+/// An operation of its own, since it depends on the kind of sums and not on the form.
+pub(super) struct Multiply<'a> {
+    pub(super) w: &'a Packed,
+    pub(super) x: &'a Activations,
+    pub(super) groups: Range<usize>,
+    pub(super) panel: &'a [Line],
+    pub(super) output: &'a Output<'a>,
+}
+
+impl Op for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, isa: L) {
+        kinds::with_kind!(self.w.form(), K => self.tiles::<L, K>(isa));
+    }
+}
+
+impl Multiply<'_> {
+    #[inline(always)]
+    fn tiles<L: Lanes, K: Kind>(self, isa: L) {
+        let Self { w, x, groups, panel, output } = self;
+        let lines = panel_lines(w);
+        for &tile in x.tiles() {
+            // Of several tiles none is narrower than half the widest (`activations::cut`).
+            with_width!(tile, L, L::MAX_TILE / 2, W => {
+                let mut sums = [[isa.splat(0.0); W]; panel::MOST_ROW_GROUPS];
+                for (b, words) in x.words(tile).chunks(BLOCK * WORDS * W).enumerate() {
+                    let first = b * BLOCK * K::TERMS.lines();
+                    for (panel, sums) in panel.chunks_exact(lines).zip(&mut sums) {
+                        add_panel::<L, K, W>(isa, &panel[first..], words, sums);
+                    }
+                }
+                for (group, sums) in groups.clone().zip(&sums) {
+                    output.store(isa, group, tile, sums);
+                }
+            });
+        }
+    }
+}
+
+/// Adds to `sums` the columns that `words` hold, from a panel that starts with them.
+#[inline(always)]
+fn add_panel<L: Lanes, K: Kind, const W: usize>(
+    isa: L,
+    panel: &[Line],
+    words: &[i32],
+    sums: &mut [L::F; W],
+) {
+    let mut acc = *sums;
+    let (rows, _) = words.as_chunks::<W>();
+    let records = rows.as_chunks::<WORDS>().0;
+    for (lines, record) in panel.chunks_exact(K::TERMS.lines()).zip(records) {
+        let group = panel::group::<L, K>(isa, lines);
+        add_group::<L, K, W>(isa, &group, record, &mut acc);
+    }
+    *sums = acc;
+}
