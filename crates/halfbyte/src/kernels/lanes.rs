@@ -22,6 +22,8 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     const I8_BIAS: i32;
     /// Tokens that the matrix kernel keeps in registers at once, one of the widths of tiles.
     const MAX_TILE: usize;
+    /// Sums of sixteen f32 that fit in registers beside what is multiplied.
+    const SUMS: usize = 2;
     /// Whether the lines of a group stay in registers while token after token is multiplied, or the
     /// tokens' sums while line after line is.
     const BY_TOKEN: bool = true;
@@ -171,7 +173,19 @@ pub(crate) enum Codes {
     I8,
 }
 
+/// The largest of sixteen lanes, none of them NaN.
+#[inline(always)]
+pub(crate) fn max_lanes(mut x: [f32; LANES]) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for i in 0..width {
+            x[i] = if x[i] > x[i + width] { x[i] } else { x[i + width] };
+        }
+    }
+    x[0]
+}
+
 /// Adds sixteen lanes in the one fixed order: halves onto halves.
+#[inline(always)]
 pub(crate) fn sum_lanes(mut x: [f32; LANES]) -> f32 {
     for width in [8, 4, 2, 1] {
         for i in 0..width {

@@ -21,6 +21,7 @@ mod cores;
 mod crew;
 mod fma;
 mod forms;
+mod grid;
 mod kinds;
 mod lanes;
 pub(crate) mod limits;
@@ -41,13 +42,13 @@ mod zmm;
 
 pub(crate) use activations::{Activations, GROUP, Picked, Plain, Source, load_group};
 pub(crate) use brake::Brake;
-pub(crate) use buffer::{Buffer, resize, zeroed};
+pub(crate) use buffer::{Buffer, Line, resize, zeroed};
 pub use cores::default_threads;
-pub(crate) use fma::fma;
 pub(crate) use forms::{Form, Needs, Packed, Scale};
+pub(crate) use grid::{Grid, Rectangle};
 #[cfg(test)]
 use lanes::Codes;
-pub(crate) use lanes::{LANES, Lanes, load_padded, store_prefix, sum_lanes};
+pub(crate) use lanes::{LANES, Lanes, load_padded, max_lanes, store_prefix, sum_lanes};
 pub(crate) use math::{exp, gelu_erf, gelu_tanh, silu};
 pub(crate) use matmul::{Target, matmul};
 use scalar::Scalar;

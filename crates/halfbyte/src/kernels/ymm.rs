@@ -62,6 +62,7 @@ impl<D: Dot> Lanes for Ymm<D> {
     const I8_BIAS: i32 = D::I8_BIAS;
     // Two registers a lane group: more than four tokens spill the sixteen registers.
     const MAX_TILE: usize = 4;
+    const SUMS: usize = 4;
     const BY_TOKEN: bool = false;
 
     #[inline(always)]

@@ -43,6 +43,7 @@ impl<D: Dot> Lanes for Zmm<D> {
     const I8_BIAS: i32 = D::I8_BIAS;
     // 12 accumulators, 8 weight lines, scale and temporaries fill the 32 registers.
     const MAX_TILE: usize = 12;
+    const SUMS: usize = 16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

@@ -216,6 +216,9 @@ impl Decoder {
     ) -> Result<Outputs> {
         let brake = &Brake::new(batch.cancel);
         space.prepare(&self.config, &self.rope, &batch.steps)?;
+        for step in &batch.steps {
+            space.attention.reserve(team, step.cache.shape())?;
+        }
         let rows = batch.steps.iter().flat_map(|step| step.tokens).copied().collect::<Vec<_>>();
         self.weights.embedding.rows(&rows, &mut space.hidden)?;
         for (i, layer) in self.weights.layers.iter().enumerate() {
@@ -298,21 +301,15 @@ impl Decoder {
         let ModelConfig { n_heads, n_kv_heads, head_dim: dim, .. } = self.config;
         let stride = (n_heads + 2 * n_kv_heads) * dim;
         let shape = AttentionShape { n_heads, scale: 1.0 / (dim as f32).sqrt() };
-        let table_len = self.rope.table_len();
+        let rotated = ((n_heads + n_kv_heads) * dim, dim);
+        self.rope.rotate(team, &space.rope, (&mut space.qkv, stride), rotated);
         let mut row = 0;
         for step in &mut batch.steps {
             let (first, n) = (step.cache.len(), step.tokens.len());
-            let qkv = &mut space.qkv[row * stride..][..n * stride];
-            for (t, qkv) in qkv.chunks_exact_mut(stride).enumerate() {
-                let table = &space.rope[(row + t) * table_len..][..table_len];
-                let (qk, v) = qkv.split_at_mut((n_heads + n_kv_heads) * dim);
-                qk.chunks_exact_mut(dim).for_each(|head| self.rope.rotate(table, head));
-                let keys = qk[n_heads * dim..].chunks_exact(dim);
-                for (head, (key, value)) in keys.zip(v.chunks_exact(dim)).enumerate() {
-                    step.cache.write((i, head), first + t, key, value);
-                }
-            }
+            let qkv = &space.qkv[row * stride..][..n * stride];
+            step.cache.write(team, i, (qkv, stride, n_heads * dim), n);
             let out = &mut space.attended[row * n_heads * dim..][..n * n_heads * dim];
+            let out = (out, &mut space.attention);
             attention(team, brake, shape, (step.cache, i), (qkv, stride), first, out);
             row += n;
         }

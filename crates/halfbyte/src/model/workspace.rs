@@ -4,7 +4,7 @@ use super::config::ModelConfig;
 use super::decoder::Step;
 use crate::error::Result;
 use crate::kernels::{Activations, resize};
-use crate::nn::{Rope, Stats};
+use crate::nn::{Rope, Scratch, Stats};
 
 /// Activations between the operations of a pass; rows are the new tokens of all steps.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Workspace {
     pub(super) qkv: Vec<f32>,
     /// Attention's output (m, H·D).
     pub(super) attended: Vec<f32>,
+    /// Attention's unpacked keys and values.
+    pub(super) attention: Scratch,
     /// `[gate | up]` (m, 2F) or `up` (m, F).
     pub(super) up: Vec<f32>,
     /// Rotary tables (m, `n_rot`).

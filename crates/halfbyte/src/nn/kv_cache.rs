@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use crate::error::{Error, Result};
-use crate::kernels::{Buffer, LANES};
+use crate::kernels::{Brake, Buffer, LANES, Team};
 
 /// How keys and values are kept in a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,26 +177,39 @@ impl KvCache {
         self.len += new;
     }
 
-    /// Writes the key and value of one head at `position`, rounded to the cache's type.
+    /// Writes the keys and values of `n` tokens behind the current ones, rounded to the cache's type.
+    ///
+    /// `rows` (n, stride) hold from `column` on the K·D elements of a token's keys, then those of its
+    /// values.
     ///
     /// # Panics
     ///
-    /// If [`reserve`](Self::reserve) did not make room for `position`.
+    /// If [`reserve`](Self::reserve) did not make room for them.
     pub(crate) fn write(
         &mut self,
-        (layer, head): (usize, usize),
-        position: usize,
-        key: &[f32],
-        value: &[f32],
+        team: &Team<'_>,
+        layer: usize,
+        (rows, stride, column): (&[f32], usize, usize),
+        n: usize,
     ) {
         let shape = self.shape;
-        let block = Arc::get_mut(&mut self.layers[layer][position / BLOCK])
-            .expect("reserve made the block ours alone");
-        let (keys, values) = block.split_at_mut(shape.n_kv_heads * shape.head_bytes());
-        let part = head * shape.head_bytes()..(head + 1) * shape.head_bytes();
-        let at = position % BLOCK;
-        store(&shape, &mut keys[part.clone()], key, Place::Key(at));
-        store(&shape, &mut values[part], value, Place::Value(at));
+        let (start, end) = (self.len, self.len + n);
+        for block in start / BLOCK..end.div_ceil(BLOCK) {
+            let positions = start.max(block * BLOCK)..end.min((block + 1) * BLOCK);
+            let data = Arc::get_mut(&mut self.layers[layer][block])
+                .expect("reserve made the block ours alone");
+            let data = &mut data[..shape.block_bytes()];
+            // Each head's keys, then each head's values: in the order in which a row has them.
+            team.each_chunk(data, shape.head_bytes(), &Brake::none(), |i, part| {
+                for position in positions.clone() {
+                    let row = &rows[(position - start) * stride + column..];
+                    let at = position % BLOCK;
+                    let place =
+                        if i < shape.n_kv_heads { Place::Key(at) } else { Place::Value(at) };
+                    store(&shape, part, &row[i * shape.head_dim..][..shape.head_dim], place);
+                }
+            });
+        }
     }
 
     /// One head's keys and values in block `block` of `layer`.
@@ -259,8 +273,12 @@ fn store(shape: &CacheShape, part: &mut [u8], x: &[f32], place: Place) {
     let mut put = |at: usize, bytes: &[u8]| part[at..at + bytes.len()].copy_from_slice(bytes);
     match shape.cache_type {
         CacheType::F16 => {
-            for (d, &x) in x.iter().enumerate() {
-                put(2 * place.element(dim, d), &f16::from_f32(x).to_le_bytes());
+            for (c, x) in x.chunks(LANES).enumerate() {
+                let mut halves = [f16::ZERO; LANES];
+                halves[..x.len()].convert_from_f32_slice(x);
+                for (i, half) in halves[..x.len()].iter().enumerate() {
+                    put(2 * place.element(dim, c * LANES + i), &half.to_le_bytes());
+                }
             }
         }
         CacheType::F32 => {

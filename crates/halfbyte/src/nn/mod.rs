@@ -9,7 +9,7 @@ mod qlinear;
 mod rope;
 
 pub(crate) use activation::{Activated, Activation};
-pub(crate) use attention::{AttentionShape, attention};
+pub(crate) use attention::{AttentionShape, Scratch, attention};
 pub(crate) use kv_cache::CacheShape;
 pub use kv_cache::{CacheType, KvCache};
 pub(crate) use linear::Linear;

@@ -1,0 +1,119 @@
+//! Attention against f64, and against itself: one sequence of operations for every split.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::{AttentionShape, Scratch, attention};
+use crate::kernels::{Brake, Isa, Threads};
+use crate::nn::kv_cache::{CacheShape, CacheType, KvCache};
+
+/// Heads, key/value heads, elements of a head.
+const SHAPES: &[(usize, usize, usize)] = &[(3, 3, 64), (8, 1, 40), (12, 2, 128), (2, 1, 8)];
+/// Tokens of the sequence: more than two blocks of keys.
+const TOKENS: usize = 150;
+
+struct Case {
+    heads: usize,
+    shape: CacheShape,
+    /// (TOKENS, stride): queries, keys, values.
+    qkv: Vec<f32>,
+}
+
+impl Case {
+    fn new((heads, n_kv_heads, head_dim): (usize, usize, usize), cache_type: CacheType) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let shape = CacheShape { n_layers: 1, n_kv_heads, head_dim, cache_type };
+        let len = TOKENS * (heads + 2 * n_kv_heads) * head_dim;
+        let qkv = (0..len).map(|_| rng.next_u32().cast_signed() as f32 / 1e9).collect();
+        Self { heads, shape, qkv }
+    }
+
+    fn stride(&self) -> usize {
+        (self.heads + 2 * self.shape.n_kv_heads) * self.shape.head_dim
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.shape.head_dim as f32).sqrt()
+    }
+
+    /// The outputs of all tokens, `step` at a time.
+    fn run(&self, isa: Isa, threads: usize, step: usize) -> Vec<f32> {
+        let (width, stride) = (self.heads * self.shape.head_dim, self.stride());
+        let mut cache = KvCache::new(self.shape);
+        let mut out = vec![f32::NAN; TOKENS * width];
+        let mut scratch = Scratch::default();
+        let shape = AttentionShape { n_heads: self.heads, scale: self.scale() };
+        Threads::new(Some(threads), isa).unwrap().enter(|team| {
+            scratch.reserve(team, &self.shape).unwrap();
+            let rows = self.qkv.chunks(step * stride).zip(out.chunks_mut(step * width));
+            for (qkv, out) in rows {
+                let (first, n) = (cache.len(), qkv.len() / stride);
+                cache.reserve(n).unwrap();
+                cache.write(team, 0, (qkv, stride, width), n);
+                let rows = (qkv, stride);
+                let brake = Brake::none();
+                attention(team, &brake, shape, (&cache, 0), rows, first, (out, &mut scratch));
+                cache.advance(n);
+            }
+        });
+        out
+    }
+
+    /// Element by element in f64, without rounding keys and values.
+    fn expected(&self) -> Vec<f64> {
+        let (dim, group) = (self.shape.head_dim, self.heads / self.shape.n_kv_heads);
+        let head = |token: usize, i: usize| &self.qkv[token * self.stride() + i * dim..][..dim];
+        let mut out = Vec::new();
+        for token in 0..TOKENS {
+            for h in 0..self.heads {
+                let (k, v) =
+                    (self.heads + h / group, self.heads + self.shape.n_kv_heads + h / group);
+                let score = |j: usize| {
+                    let products = head(token, h).iter().zip(head(j, k));
+                    let sum: f64 = products.map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
+                    (sum * f64::from(self.scale())).exp()
+                };
+                let weights: Vec<f64> = (0..=token).map(score).collect();
+                let total: f64 = weights.iter().sum();
+                out.extend((0..dim).map(|d| {
+                    let terms = weights.iter().enumerate();
+                    terms.map(|(j, w)| w * f64::from(head(j, v)[d])).sum::<f64>() / total
+                }));
+            }
+        }
+        out
+    }
+}
+
+#[test]
+fn attention_is_what_the_formula_says() {
+    let isa = *Isa::available().last().unwrap();
+    for &shape in SHAPES {
+        for (cache_type, tolerance) in
+            [(CacheType::F32, 1e-5), (CacheType::F16, 5e-3), (CacheType::Q8, 5e-2)]
+        {
+            let case = Case::new(shape, cache_type);
+            let found = case.run(isa, 2, TOKENS);
+            for (i, (found, expected)) in found.iter().zip(case.expected()).enumerate() {
+                let error = (f64::from(*found) - expected).abs();
+                assert!(error < tolerance, "{shape:?} {cache_type:?} {i}: {found} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_split_team_and_instruction_set_gives_the_same_bits() {
+    for &shape in SHAPES {
+        for cache_type in [CacheType::F32, CacheType::F16, CacheType::Q8] {
+            let case = Case::new(shape, cache_type);
+            let expected = case.run(Isa::available()[0], 1, 1);
+            for isa in Isa::available() {
+                for (threads, step) in [(1, TOKENS), (3, 64), (2, 7), (8, 2)] {
+                    let found = case.run(isa, threads, step);
+                    assert!(found == expected, "{} {threads} {step} {cache_type:?}", isa.name());
+                }
+            }
+        }
+    }
+}
