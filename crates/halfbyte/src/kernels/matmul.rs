@@ -64,7 +64,11 @@ pub(crate) fn matmul(
         });
         x.panels = panels;
     } else {
-        let per_job = (JOB_BYTES / w.group_bytes().max(1)).max(1);
+        let per_job = if x.tiles().len() > FEW_TILES {
+            ((384 << 10) / w.group_bytes().max(1)).clamp(1, 4)
+        } else {
+            (JOB_BYTES / w.group_bytes().max(1)).max(1)
+        };
         team.each(n_groups.div_ceil(per_job), brake, |job| {
             let groups = job * per_job..n_groups.min((job + 1) * per_job);
             team.isa().run(Stream { w, x, groups, output: &output });
@@ -114,7 +118,10 @@ impl Output<'_> {
             if self.add {
                 sums.iter_mut().zip(&*out).for_each(|(sum, out)| *sum += out);
             }
-            out.copy_from_slice(&sums[..n]);
+            match out.first_chunk_mut() {
+                Some(whole) => *whole = sums,
+                None => out.copy_from_slice(&sums[..n]),
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use super::tiles::{self, TileForm};
 use super::{Op, panel};
 
 /// Tiles up to which it is quicker to unpack weights for each tile than to write them to a panel.
-pub(super) const FEW_TILES: usize = 3;
+pub(super) const FEW_TILES: usize = 4;
 
 /// Tokens of the widest tile of all instruction sets.
 const MOST_TOKENS: usize = 12;
@@ -68,6 +68,7 @@ impl Stream<'_> {
         let n_groups = w.k().div_ceil(GROUP);
         let block = if x.tiles().len() == 1 { n_groups } else { SHORT_BLOCK };
         for group in groups {
+            let weights = (form, w.group(group), w.group_bytes() / n_groups.max(1));
             let mut sums = [[isa.splat(0.0); MOST_TOKENS]; FEW_TILES];
             for first in (0..n_groups).step_by(block) {
                 for (&tile, sums) in x.tiles().iter().zip(&mut sums) {
@@ -75,7 +76,7 @@ impl Stream<'_> {
                         let words = &x.words(tile)[first * WORDS * W..];
                         let words = &words[..words.len().min(block * WORDS * W)];
                         let sums = sums.first_chunk_mut().expect("no tile is wider");
-                        add_columns::<L, T, W>(isa, form, w.group(group), first, words, sums);
+                        add_columns::<L, T, W>(isa, weights, first, words, sums);
                     });
                 }
             }
@@ -103,20 +104,28 @@ impl Stream<'_> {
     }
 }
 
+/// Bytes of weights that are asked for ahead of those that are being multiplied.
+const AHEAD: usize = 2048;
+
 /// Adds to `sums` the columns from group `first` on that `words` hold.
 #[inline(always)]
 fn add_columns<L: Lanes, T: TileForm, const W: usize>(
     isa: L,
-    form: T,
-    bytes: &[u8],
+    (form, bytes, group_bytes): (T, &[u8], usize),
     first: usize,
     words: &[i32],
     sums: &mut [L::F; W],
 ) {
     let mut acc = *sums;
     let (rows, _) = words.as_chunks::<W>();
-    for (b, record) in rows.as_chunks::<WORDS>().0.iter().enumerate() {
-        let group = form.group(isa, bytes, first + b);
+    for (b, record) in (first..).zip(rows.as_chunks::<WORDS>().0) {
+        // A processor that multiplies for several tokens does not look ahead far enough by itself.
+        if const { W > 1 } {
+            for line in 0..group_bytes.div_ceil(64) {
+                isa.prefetch(bytes, b * group_bytes + line * 64 + AHEAD);
+            }
+        }
+        let group = form.group(isa, bytes, b);
         add_group::<L, T::Kind, W>(isa, &group, record, &mut acc);
     }
     *sums = acc;
