@@ -41,16 +41,6 @@ fn add_pairs(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
     sum
 }
 
-/// A loop written out: as a loop the compiler would keep it, and the lines on the stack.
-macro_rules! each_line {
-    ($j:ident in $($line:literal)* => $body:expr) => {
-        $({
-            const $j: usize = $line;
-            $body
-        })*
-    };
-}
-
 impl Maddubs {
     /// `Σ₂ u·s` for unsigned `u` and signed `s` whose pair sums stay within i16.
     #[inline(always)]

@@ -49,10 +49,32 @@ macro_rules! simd {
     }};
 }
 
+/// A loop written out: as a loop the compiler would keep it, and the lines on the stack.
+macro_rules! each_line {
+    ($j:ident in $($line:literal)* => $body:expr) => {
+        $({
+            const $j: usize = $line;
+            $body
+        })*
+    };
+}
+
 /// The same operation on both registers of a pair.
 #[cfg(target_arch = "x86_64")]
 macro_rules! both {
     ($op:expr, $a:expr $(, $b:expr)*) => {
         [simd!($op($a[0] $(, $b[0])*)), simd!($op($a[1] $(, $b[1])*))]
+    };
+}
+
+/// The same operation on all four registers of a group.
+macro_rules! all {
+    ($op:expr, $a:expr $(, $b:expr)*) => {
+        [
+            simd!($op($a[0] $(, $b[0])*)),
+            simd!($op($a[1] $(, $b[1])*)),
+            simd!($op($a[2] $(, $b[2])*)),
+            simd!($op($a[3] $(, $b[3])*)),
+        ]
     };
 }

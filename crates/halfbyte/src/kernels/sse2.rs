@@ -17,18 +17,6 @@ pub(crate) struct Sse2(());
 
 set!(Sse2, Sse2(()), is_x86_feature_detected: "sse2");
 
-/// The same operation on all four registers.
-macro_rules! all {
-    ($op:expr, $a:expr $(, $b:expr)*) => {
-        [
-            simd!($op($a[0] $(, $b[0])*)),
-            simd!($op($a[1] $(, $b[1])*)),
-            simd!($op($a[2] $(, $b[2])*)),
-            simd!($op($a[3] $(, $b[3])*)),
-        ]
-    };
-}
-
 impl Sse2 {
     /// `a · b + c`, rounded once, for two lanes: the method of `fma.rs`, with masks for branches.
     #[inline(always)]
