@@ -158,6 +158,24 @@ pub(crate) trait Lanes: Copy + Send + Sync {
         }
         sums
     }
+
+    /// A group's lines as [`dots_arranged`](Self::dots_arranged) wants them: panels keep them so.
+    #[inline(always)]
+    fn arrange(self, lines: [Self::B; 8]) -> [Self::B; 8] {
+        lines
+    }
+
+    /// As [`dots`](Self::dots), over arranged lines: the eight of a group or either half.
+    #[inline(always)]
+    fn dots_arranged<const W: usize>(
+        self,
+        codes: Codes,
+        lines: &[Self::B],
+        x: &[[i32; W]],
+        start: [Self::I; W],
+    ) -> [Self::I; W] {
+        self.dots(codes, lines, x, start)
+    }
 }
 
 /// What the bytes of a line of weights hold.

@@ -27,6 +27,14 @@ mod lanes;
 pub(crate) mod limits;
 mod math;
 mod matmul;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neonbase;
+#[cfg(target_arch = "aarch64")]
+mod neondot;
+#[cfg(target_arch = "aarch64")]
+mod neoni8mm;
 mod panel;
 mod product;
 mod scalar;
@@ -121,6 +129,9 @@ instruction_sets! {
     #[cfg(target_arch = "x86_64")] "avxvnni": AvxVnni = avxvnni::AvxVnni;
     #[cfg(target_arch = "x86_64")] "avx512": Avx512 = avx512::Avx512;
     #[cfg(target_arch = "x86_64")] "avx512vnni": Avx512Vnni = avx512vnni::Avx512Vnni;
+    #[cfg(target_arch = "aarch64")] "neon": Neon = neonbase::NeonBase;
+    #[cfg(target_arch = "aarch64")] "neondot": NeonDot = neondot::NeonDot;
+    #[cfg(target_arch = "aarch64")] "neoni8mm": NeonI8mm = neoni8mm::NeonI8mm;
 }
 
 /// The environment variable that overrides the choice of instruction set.

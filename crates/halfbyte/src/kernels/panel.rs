@@ -69,7 +69,7 @@ pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel
         }
         let group = form.group(isa, bytes, b);
         let (codes, rest) = lines.split_at_mut(8);
-        for (line, codes) in codes.iter_mut().zip(group.lines) {
+        for (line, codes) in codes.iter_mut().zip(isa.arrange(group.lines)) {
             isa.store_line(codes, &mut line.0);
         }
         store_float(isa, group.scale[0], &mut rest[0]);
@@ -91,7 +91,7 @@ pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel
     }
 }
 
-/// Reads back what [`unpack`] wrote for 32 columns.
+/// Reads back what [`unpack`] wrote for 32 columns; the lines of codes stay arranged.
 #[inline(always)]
 pub(super) fn group<L: Lanes, K: Kind>(isa: L, lines: &[Line]) -> Group<L> {
     let (packed, rest) = lines.split_at(8);

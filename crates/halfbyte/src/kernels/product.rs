@@ -126,7 +126,7 @@ fn add_columns<L: Lanes, T: TileForm, const W: usize>(
             }
         }
         let group = form.group(isa, bytes, b);
-        add_group::<L, T::Kind, W>(isa, &group, record, &mut acc);
+        add_group::<L, T::Kind, W, false>(isa, &group, record, &mut acc);
     }
     *sums = acc;
 }
@@ -231,7 +231,7 @@ fn add_panel<L: Lanes, K: Kind, const W: usize>(
     let records = rows.as_chunks::<WORDS>().0;
     for (lines, record) in panel.chunks_exact(K::TERMS.lines()).zip(records) {
         let group = panel::group::<L, K>(isa, lines);
-        add_group::<L, K, W>(isa, &group, record, &mut acc);
+        add_group::<L, K, W, true>(isa, &group, record, &mut acc);
     }
     *sums = acc;
 }

@@ -23,9 +23,10 @@ macro_rules! each_token {
 }
 pub(super) use each_token;
 
-/// Adds one 32-column group's terms to the tokens' sums.
+/// Adds one 32-column group's terms to the tokens' sums; its lines are those of a panel where they
+/// are `ARRANGED`.
 #[inline(always)]
-pub(super) fn add_group<L: Lanes, K: Kind, const W: usize>(
+pub(super) fn add_group<L: Lanes, K: Kind, const W: usize, const ARRANGED: bool>(
     isa: L,
     group: &Group<L>,
     record: &[[i32; W]; WORDS],
@@ -38,7 +39,7 @@ pub(super) fn add_group<L: Lanes, K: Kind, const W: usize>(
             acc[TOKEN] = add_terms::<L, K, W>(isa, group, record, TOKEN, sums, acc[TOKEN]);
         });
     } else {
-        let [low, high] = tile_sums::<L, K, W>(isa, lines, record);
+        let [low, high] = tile_sums::<L, K, W, ARRANGED>(isa, lines, record);
         each_token!(TOKEN < W => {
             let sums = [low[TOKEN], high[TOKEN]];
             acc[TOKEN] = add_terms::<L, K, W>(isa, group, record, TOKEN, sums, acc[TOKEN]);
@@ -105,7 +106,7 @@ fn token_sums<L: Lanes, K: Kind, const W: usize>(
 
 /// As [`token_sums`], for all tokens.
 #[inline(always)]
-fn tile_sums<L: Lanes, K: Kind, const W: usize>(
+fn tile_sums<L: Lanes, K: Kind, const W: usize, const ARRANGED: bool>(
     isa: L,
     lines: &[L::B; 8],
     record: &[[i32; W]; WORDS],
@@ -114,12 +115,26 @@ fn tile_sums<L: Lanes, K: Kind, const W: usize>(
         let low = starts::<L, K, W>(isa, &record[word::HALF_START], word::HALF_UNIT);
         let high = starts::<L, K, W>(isa, &record[word::HALF_START + 1], word::HALF_UNIT);
         [
-            isa.dots(K::CODES, &lines[..4], &record[..4], low),
-            isa.dots(K::CODES, &lines[4..], &record[4..8], high),
+            dots::<L, K, W, ARRANGED>(isa, &lines[..4], &record[..4], low),
+            dots::<L, K, W, ARRANGED>(isa, &lines[4..], &record[4..8], high),
         ]
     } else {
         let starts = starts::<L, K, W>(isa, &record[word::START], word::UNIT);
-        [isa.dots(K::CODES, lines, &record[..8], starts); 2]
+        [dots::<L, K, W, ARRANGED>(isa, lines, &record[..8], starts); 2]
+    }
+}
+
+#[inline(always)]
+fn dots<L: Lanes, K: Kind, const W: usize, const ARRANGED: bool>(
+    isa: L,
+    lines: &[L::B],
+    x: &[[i32; W]],
+    start: [L::I; W],
+) -> [L::I; W] {
+    if ARRANGED {
+        isa.dots_arranged(K::CODES, lines, x, start)
+    } else {
+        isa.dots(K::CODES, lines, x, start)
     }
 }
 

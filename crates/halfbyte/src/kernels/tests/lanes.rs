@@ -250,12 +250,18 @@ fn dots<L: Lanes, const W: usize>(isa: L, case: &Case, results: &mut Results) {
                 std::array::from_fn(|j| isa.load_line(&case.bytes[j].map(|b| b & mask)));
             let starts: [L::I; W] =
                 std::array::from_fn(|t| load_int(isa, &case.j.map(|x| (x >> 8) + t as i32)));
-            let sums = isa.dots(codes, &lines[..n], &x[..n], starts);
-            for (t, sum) in sums.into_iter().enumerate() {
-                let unbias = unbias(isa, &case.x[..n], t);
-                let sum = if codes == Codes::I8 { isa.add_i(sum, unbias) } else { sum };
-                let name = format!("dots of {n} lines of {codes:?}, token {t} of {W}");
-                results.push((name, int_bits(isa, sum)));
+            let mut push = |what: &str, sums: [L::I; W]| {
+                for (t, sum) in sums.into_iter().enumerate() {
+                    let unbias = unbias(isa, &case.x[..n], t);
+                    let sum = if codes == Codes::I8 { isa.add_i(sum, unbias) } else { sum };
+                    let name = format!("{what} of {n} lines of {codes:?}, token {t} of {W}");
+                    results.push((name, int_bits(isa, sum)));
+                }
+            };
+            push("dots", isa.dots(codes, &lines[..n], &x[..n], starts));
+            if n % 4 == 0 {
+                let lines = isa.arrange(lines);
+                push("arranged dots", isa.dots_arranged(codes, &lines[..n], &x[..n], starts));
             }
         }
     }
