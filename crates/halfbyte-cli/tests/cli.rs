@@ -71,7 +71,10 @@ fn every_json_option_prints_one_object() {
         (&["tokenize", "--decode", "522,601", "--json"], &["text"]),
         (&["inspect", "--json"], &["architecture", "parameters"]),
         (&["inspect", "--json", "--tensors", "--metadata", &model], &["tensors", "metadata"]),
-        (&["inspect", "--cpu", "--json"], &["available", "chosen", "threads"]),
+        (
+            &["inspect", "--cpu", "--json"],
+            &["architecture", "instruction sets", "available", "chosen", "threads"],
+        ),
         (&["perplexity", &story, "--window", "32", "--json"], &["perplexity", "scored_tokens"]),
         (&["quantize", &model, &copy, "--type", "q8_0", "--json"], &["type", "bytes", "tensors"]),
         (&bench, &["prompt", "decode", "load_s"]),
@@ -191,6 +194,35 @@ fn a_seed_gives_one_text_on_every_thread_count_and_instruction_set() {
         }
     }
     assert!(texts.iter().all(|text| *text == texts[0]), "{texts:#?}");
+}
+
+#[test]
+fn inspect_says_which_instruction_sets_are_here_and_who_chose() {
+    let cpu = run(&["inspect", "--cpu", "--json"]).json();
+    let rows = cpu["instruction sets"].as_array().expect("a list");
+    let here = |row: &&Value| row["missing"].as_array().is_some_and(Vec::is_empty);
+    let names: Vec<_> = rows.iter().filter(here).map(|row| row["name"].clone()).collect();
+    assert_eq!(
+        (&Value::from(names.clone()), names.last()),
+        (&cpu["available"], Some(&cpu["chosen"]))
+    );
+    assert_eq!(cpu["chosen by HALFBYTE_ISA"], false);
+    for row in rows {
+        let features = row["features"].as_array().expect("a list");
+        let missing = row["missing"].as_array().expect("a list");
+        assert!(missing.iter().all(|name| features.contains(name)), "{row}");
+    }
+    let text = run(&["inspect", "--cpu"]).ok();
+    for row in rows {
+        let name = row["name"].as_str().expect("a name");
+        let line = text.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
+        let line = line.expect("a line for each");
+        assert_eq!(here(&row), line.contains("available"), "{text}");
+    }
+    let mut command = command(&["inspect", "--cpu"]);
+    command.env("HALFBYTE_ISA", "scalar");
+    let text = Ran::from(command.output().expect("the program starts")).ok();
+    assert!(text.contains("scalar (by HALFBYTE_ISA)"), "{text}");
 }
 
 #[test]

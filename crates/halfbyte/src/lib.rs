@@ -37,7 +37,7 @@ pub use generate::{
     Chat, ChatTemplate, Completion, ContextPolicy, FinishReason, Generation, GenerationConfig,
     Hooks, Message, Piece, Role, Session,
 };
-pub use kernels::{Isa, default_threads};
+pub use kernels::{Isa, IsaSupport, default_threads};
 pub use model::{Model, ModelOptions, QuantizeReport, QuantizeType, quantize};
 pub use nn::QLinear;
 pub use progress::Progress;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use halfbyte::Isa;
 use halfbyte::io::{Checkpoint, Value};
 use halfbyte::model::{ModelConfig, packed_size};
 use halfbyte::tokenizer::Tokenizer;
+use halfbyte::{Isa, IsaSupport};
 use serde_json::{Map, json};
 
 use crate::model::Source;
@@ -146,15 +146,43 @@ fn brief(value: &Value) -> String {
 }
 
 fn cpu(json: bool) -> anyhow::Result<Ending> {
-    let available: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
-    let chosen = Isa::choose()?.name();
+    let (chosen, wanted) = (Isa::choose()?.name(), Isa::wanted());
     let threads = halfbyte::default_threads();
     if json {
-        output::json(&json!({ "available": available, "chosen": chosen, "threads": threads }))?;
-    } else {
-        output::line(format_args!("instruction sets         {}", available.join(", ")))?;
-        output::line(format_args!("chosen                   {chosen} (HALFBYTE_ISA overrides)"))?;
-        output::line(format_args!("threads                  {threads}"))?;
+        let available: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
+        let rows: Vec<_> = Isa::all()
+            .into_iter()
+            .map(
+                |isa| json!({ "name": isa.name, "features": isa.features, "missing": isa.missing }),
+            )
+            .collect();
+        output::json(&json!({
+            "architecture": std::env::consts::ARCH,
+            "instruction sets": rows,
+            "available": available,
+            "chosen": chosen,
+            "chosen by HALFBYTE_ISA": wanted.is_some(),
+            "threads": threads,
+        }))?;
+        return Ok(Ending::Done);
     }
+    output::line(format_args!("{:<24} {}", "architecture", std::env::consts::ARCH))?;
+    output::line("instruction sets:")?;
+    for isa in Isa::all() {
+        output::line(format_args!("  {:<22} {}", isa.name, support(&isa)))?;
+    }
+    let by = if wanted.is_some() { "by HALFBYTE_ISA" } else { "the best; HALFBYTE_ISA overrides" };
+    output::line(format_args!("{:<24} {chosen} ({by})", "chosen"))?;
+    output::line(format_args!("{:<24} {threads}", "threads"))?;
     Ok(Ending::Done)
+}
+
+/// Whether this processor has an instruction set, and by which features.
+fn support(isa: &IsaSupport) -> String {
+    let (features, missing) = (isa.features.join(", "), isa.missing.join(", "));
+    match (missing.as_str(), features.as_str()) {
+        ("", "") => "available".to_owned(),
+        ("", _) => format!("available ({features})"),
+        _ => format!("not here: lacks {missing} (needs {features})"),
+    }
 }

@@ -81,6 +81,18 @@ pub(crate) trait Op {
 #[derive(Clone, Copy, Debug)]
 pub struct Isa(Kind);
 
+/// An instruction set that this build knows, whether this processor has it or not.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct IsaSupport {
+    /// The name that `HALFBYTE_ISA` takes.
+    pub name: &'static str,
+    /// The processor features that it uses beyond the architecture's base.
+    pub features: &'static [&'static str],
+    /// Those of the features that this processor lacks: none where the set is available.
+    pub missing: Vec<&'static str>,
+}
+
 /// The table of instruction sets: `"name": Variant = type` rows, from plain to best.
 macro_rules! instruction_sets {
     ($($(#[$cfg:meta])? $name:literal: $kind:ident = $lanes:ty;)*) => {
@@ -90,6 +102,15 @@ macro_rules! instruction_sets {
         }
 
         impl Isa {
+            /// All that this build knows for this architecture, from plain to best.
+            pub fn all() -> Vec<IsaSupport> {
+                vec![$($(#[$cfg])? IsaSupport {
+                    name: $name,
+                    features: <$lanes>::FEATURES,
+                    missing: <$lanes>::missing(),
+                },)*]
+            }
+
             /// What this processor has, from plain to best.
             pub fn available() -> Vec<Self> {
                 let mut found = Vec::new();
@@ -138,6 +159,12 @@ instruction_sets! {
 const ISA_VARIABLE: &str = "HALFBYTE_ISA";
 
 impl Isa {
+    /// What the environment variable `HALFBYTE_ISA` names, if it is set to anything.
+    pub fn wanted() -> Option<String> {
+        let name = std::env::var_os(ISA_VARIABLE).filter(|name| !name.is_empty());
+        name.map(|name| name.to_string_lossy().into_owned())
+    }
+
     /// The best one here, or the one that the environment variable `HALFBYTE_ISA` names.
     ///
     /// # Errors
@@ -145,8 +172,7 @@ impl Isa {
     /// [`Error::Config`] if the variable names one that this processor lacks.
     pub fn choose() -> Result<Self> {
         let mut available = Self::available();
-        let wanted = std::env::var_os(ISA_VARIABLE).filter(|name| !name.is_empty());
-        match wanted.map(|name| name.to_string_lossy().into_owned()) {
+        match Self::wanted() {
             None => Ok(available.pop().unwrap_or(Self(Kind::Scalar(Scalar)))),
             Some(name) => {
                 let names = available.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");

@@ -24,6 +24,10 @@ fn zip<T: Copy, U>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> U) -> [U; L
 impl Set for Scalar {
     const FEATURES: &'static [&'static str] = &[];
 
+    fn missing() -> Vec<&'static str> {
+        Vec::new()
+    }
+
     fn detect() -> Option<Self> {
         Some(Self)
     }

@@ -8,6 +8,9 @@ pub(super) trait Set: Lanes {
     /// The processor features that it needs, by the names that `target_feature` takes.
     const FEATURES: &'static [&'static str];
 
+    /// Which of the features this processor lacks.
+    fn missing() -> Vec<&'static str>;
+
     /// The proof, where the processor has the features.
     fn detect() -> Option<Self>;
 
@@ -23,8 +26,13 @@ macro_rules! set {
         impl $crate::kernels::set::Set for $isa {
             const FEATURES: &'static [&'static str] = &[$($feature),+];
 
+            fn missing() -> Vec<&'static str> {
+                let features = [$(($feature, std::arch::$detected!($feature))),+];
+                features.into_iter().filter(|(_, here)| !here).map(|(name, _)| name).collect()
+            }
+
             fn detect() -> Option<Self> {
-                (true $(&& std::arch::$detected!($feature))+).then_some($proof)
+                Self::missing().is_empty().then_some($proof)
             }
 
             #[inline]
