@@ -52,6 +52,15 @@ impl Buffer {
     }
 }
 
+#[cfg(test)]
+impl Buffer {
+    /// `len` bytes of `pages` from `start` on, which are aligned to 64 bytes.
+    pub(super) fn from_pages(pages: MmapMut, start: usize, len: usize) -> Self {
+        assert!(pages[start..].as_ptr().addr().is_multiple_of(LINE), "not aligned");
+        Self { memory: Memory::Pages(pages), start, len }
+    }
+}
+
 /// Bytes from the start of `memory` to its first multiple of `align`.
 fn to_boundary(memory: &[u8], align: usize) -> usize {
     memory.as_ptr().addr().wrapping_neg() % align

@@ -114,6 +114,14 @@ impl Packed {
         Ok(Self { form, n, k, group_bytes, data })
     }
 
+    /// A matrix (n, k) in memory of the test's own.
+    #[cfg(test)]
+    pub(super) fn new(form: Form, (n, k): (usize, usize), data: Buffer) -> Self {
+        let group_bytes = data.len() / n.div_ceil(LANES);
+        assert_eq!(Some(group_bytes), form.group_bytes(k));
+        Self { form, n, k, group_bytes, data }
+    }
+
     pub(crate) fn form(&self) -> Form {
         self.form
     }

@@ -1,5 +1,9 @@
 //! Every kernel on every instruction set of this machine, against scalar and against f64.
 
+#[cfg(not(miri))]
+mod fuzz;
+#[cfg(not(miri))]
+mod guard;
 mod lanes;
 
 use rand_chacha::ChaCha8Rng;
