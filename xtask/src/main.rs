@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a tool for the terminal")]
 
 mod check;
+mod emulate;
 mod layers;
 mod package_test;
 mod process;
@@ -40,6 +41,8 @@ enum Command {
     },
     /// Check that modules of `halfbyte` import one way only.
     Layers,
+    /// Compare texts with those of other processors, emulated by QEMU.
+    Emulate(emulate::Args),
     /// Use the packaged crates from a project of its own, as a user would.
     PackageTest,
     /// Write a GGUF model of a real shape with seeded random weights.
@@ -56,6 +59,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test { args } => test::run(&root, &args),
         Command::Check { skip } => check::run(&root, &skip),
         Command::Layers => layers::run(&root),
+        Command::Emulate(args) => emulate::run(&root, &args),
         Command::PackageTest => package_test::run(&root),
         Command::Synth { args } => {
             // The generator needs the library, which xtask itself does without; the whole
