@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::activations::{Activations, GROUP, WORDS};
+use super::activations::{Activations, GROUP, Tile, WORDS};
 use super::buffer::Line;
 use super::forms::{Form, Packed, Scale};
 use super::kinds::{self, Kind};
@@ -198,22 +198,24 @@ impl Op for Multiply<'_> {
 impl Multiply<'_> {
     #[inline(always)]
     fn tiles<L: Lanes, K: Kind>(self, isa: L) {
-        let Self { w, x, groups, panel, output } = self;
-        let lines = panel_lines(w);
-        for &tile in x.tiles() {
+        for &tile in self.x.tiles() {
             // Of several tiles none is narrower than half the widest (`activations::cut`).
-            with_width!(tile, L, L::MAX_TILE / 2, W => {
-                let mut sums = [[isa.splat(0.0); W]; panel::MOST_ROW_GROUPS];
-                for (b, words) in x.words(tile).chunks(BLOCK * WORDS * W).enumerate() {
-                    let first = b * BLOCK * K::TERMS.lines();
-                    for (panel, sums) in panel.chunks_exact(lines).zip(&mut sums) {
-                        add_panel::<L, K, W>(isa, &panel[first..], words, sums);
-                    }
-                }
-                for (group, sums) in groups.clone().zip(&sums) {
-                    output.store(isa, group, tile, sums);
-                }
-            });
+            with_width!(tile, L, L::MAX_TILE / 2, W => self.tile::<L, K, W>(isa, tile));
+        }
+    }
+
+    #[inline(always)]
+    fn tile<L: Lanes, K: Kind, const W: usize>(&self, isa: L, tile: Tile) {
+        let lines = panel_lines(self.w);
+        let mut sums = [[isa.splat(0.0); W]; panel::MOST_ROW_GROUPS];
+        for (b, words) in self.x.words(tile).chunks(BLOCK * WORDS * W).enumerate() {
+            let first = b * BLOCK * K::TERMS.lines();
+            for (panel, sums) in self.panel.chunks_exact(lines).zip(&mut sums) {
+                add_panel::<L, K, W>(isa, &panel[first..], words, sums);
+            }
+        }
+        for (group, sums) in self.groups.clone().zip(&sums) {
+            self.output.store(isa, group, tile, sums);
         }
     }
 }

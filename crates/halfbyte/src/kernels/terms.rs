@@ -32,19 +32,28 @@ pub(super) fn add_group<L: Lanes, K: Kind, const W: usize, const ARRANGED: bool>
     record: &[[i32; W]; WORDS],
     acc: &mut [L::F; W],
 ) {
-    let lines = &group.lines;
     if const { L::BY_TOKEN } {
         each_token!(TOKEN < W => {
-            let sums = token_sums::<L, K, W>(isa, lines, record, TOKEN);
+            let sums = token_sums::<L, K, W>(isa, &group.lines, record, TOKEN);
             acc[TOKEN] = add_terms::<L, K, W>(isa, group, record, TOKEN, sums, acc[TOKEN]);
         });
     } else {
-        let [low, high] = tile_sums::<L, K, W, ARRANGED>(isa, lines, record);
-        each_token!(TOKEN < W => {
-            let sums = [low[TOKEN], high[TOKEN]];
-            acc[TOKEN] = add_terms::<L, K, W>(isa, group, record, TOKEN, sums, acc[TOKEN]);
-        });
+        add_by_line::<L, K, W, ARRANGED>(isa, group, record, acc);
     }
+}
+
+#[inline(always)]
+fn add_by_line<L: Lanes, K: Kind, const W: usize, const ARRANGED: bool>(
+    isa: L,
+    group: &Group<L>,
+    record: &[[i32; W]; WORDS],
+    acc: &mut [L::F; W],
+) {
+    let [low, high] = tile_sums::<L, K, W, ARRANGED>(isa, &group.lines, record);
+    each_token!(TOKEN < W => {
+        let sums = [low[TOKEN], high[TOKEN]];
+        acc[TOKEN] = add_terms::<L, K, W>(isa, group, record, TOKEN, sums, acc[TOKEN]);
+    });
 }
 
 /// Adds a group's terms to the sum of token t. `sums` are those of its codes: of columns 0..16 and
