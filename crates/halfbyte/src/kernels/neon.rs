@@ -90,6 +90,7 @@ impl<D: Dot> Lanes for Neon<D> {
 
     const I8_BIAS: i32 = 0;
     const MAX_TILE: usize = D::MAX_TILE;
+    const SUMS: usize = 4;
     const BY_TOKEN: bool = false;
 
     #[inline(always)]

@@ -66,7 +66,7 @@ impl Stream<'_> {
     fn quantized<L: Lanes, T: TileForm>(self, isa: L, form: T) {
         let Self { w, x, groups, output } = self;
         let n_groups = w.k().div_ceil(GROUP);
-        let block = if x.tiles().len() == 1 { n_groups } else { SHORT_BLOCK };
+        let block = if x.tiles().len() == 1 { n_groups.max(1) } else { SHORT_BLOCK };
         for group in groups {
             let weights = (form, w.group(group), w.group_bytes() / n_groups.max(1));
             let mut sums = [[isa.splat(0.0); MOST_TOKENS]; FEW_TILES];
