@@ -35,7 +35,7 @@ pub use cancel::Cancel;
 pub use error::{Error, Result};
 pub use generate::{
     Chat, ChatTemplate, Completion, ContextPolicy, FinishReason, Generation, GenerationConfig,
-    Hooks, Message, Piece, Role, Session,
+    Hooks, Message, PROMPT_CHUNK, Piece, Role, Session,
 };
 pub use kernels::{Isa, IsaSupport, default_threads};
 pub use model::{Model, ModelOptions, QuantizeReport, QuantizeType, quantize};

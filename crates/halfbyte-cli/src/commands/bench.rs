@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use halfbyte::model::{Batch, KvCache, Step, Want};
-use halfbyte::{Cancel, Model};
+use halfbyte::{Cancel, Model, PROMPT_CHUNK};
 use serde_json::json;
 
 use crate::model::Loading;
@@ -14,12 +14,12 @@ pub(crate) struct Args {
     /// Tokens of the prompt.
     #[arg(long, value_name = "N", default_value_t = 512)]
     prompt_tokens: usize,
-    /// Tokens decoded one by one after it.
+    /// Tokens decoded one by one.
     #[arg(long, value_name = "N", default_value_t = 64)]
     new_tokens: usize,
-    /// Tokens that stand in the cache when decoding begins; the prompt's by default.
-    #[arg(long, value_name = "N")]
-    depth: Option<usize>,
+    /// Tokens that stand in the cache when decoding begins.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    depth: usize,
     /// Sequences decoded together.
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch: usize,
@@ -33,8 +33,6 @@ pub(crate) struct Args {
     loading: Loading,
 }
 
-/// Tokens of a prompt that go through the model in one pass.
-const PROMPT_CHUNK: usize = 512;
 /// Sequences that can be decoded together here.
 const MAX_BATCH: usize = 256;
 
@@ -47,7 +45,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     let load = start.elapsed();
     let context = model.context_length();
     let prompt_tokens = args.prompt_tokens.clamp(1, context.saturating_sub(args.new_tokens).max(1));
-    let depth = args.depth.unwrap_or(prompt_tokens).clamp(1, context - 1);
+    let depth = args.depth.clamp(1, context - 1);
     let new_tokens = args.new_tokens.min(context - depth);
     let mut measured = Measured::default();
     let bar = output::bar("measuring", false);

@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::model::{Batch, KvCache, Model, Step, Want};
 use crate::tokenizer::TextDecoder;
 
-/// Prompt tokens in one pass: enough for full matrix tiles, few enough to cancel between.
-pub(super) const PROMPT_CHUNK: usize = 256;
+/// Prompt tokens in one pass: whole tiles for every instruction set, enough of them to use each
+/// weight often, few enough to cancel between and to keep the pass in cache.
+pub const PROMPT_CHUNK: usize = 264;
 
 /// Tokens before the new ones that the text decoder is shown, so that it knows whether a space or
 /// half a character came before.

@@ -24,7 +24,7 @@ mod templates_builtin;
 
 pub use chat::{Chat, Message, Role};
 pub use config::{ContextPolicy, GenerationConfig};
-pub use generation::Generation;
+pub use generation::{Generation, PROMPT_CHUNK};
 pub use hooks::{Hooks, LogitsProcessor};
 pub use outcome::{Completion, FinishReason, Piece, Timings, TokenLogprob, Usage};
 pub use score::{LogLikelihood, Perplexity};

@@ -53,25 +53,10 @@ pub(super) struct Weights<const R: usize> {
     take: [f32; R],
 }
 
-/// Scores a block for R rows, V vectors of sixteen keys at a time, and takes it into `states`.
-#[inline(always)]
-pub(super) fn weights<L: Lanes, C: Cached, const R: usize, const V: usize>(
-    isa: L,
-    block: &Block<'_, C>,
-    queries: &[Query<'_>; R],
-    states: &mut [State; R],
-) -> Weights<R> {
-    let mut w = Weights { p: [[0.0; BLOCK]; R], n: [0; R], keep: [0.0; R], take: [0.0; R] };
-    for r in 0..R {
-        w.n[r] = BLOCK.min(queries[r].n_keys - block.start);
+impl<const R: usize> Default for Weights<R> {
+    fn default() -> Self {
+        Self { p: [[0.0; BLOCK]; R], n: [0; R], keep: [0.0; R], take: [0.0; R] }
     }
-    for i in (0..w.n[R - 1].div_ceil(LANES)).step_by(V) {
-        scores::<L, C, R, V>(isa, block, queries, i, &mut w.p);
-    }
-    for r in 0..R {
-        (w.keep[r], w.take[r]) = softmax(isa, &mut w.p[r], w.n[r], &mut states[r]);
-    }
-    w
 }
 
 /// The scores of keys 16i..16(i + V): a fused multiply-add per element.
@@ -152,6 +137,26 @@ fn lanes<L: Lanes>(isa: L, x: L::F) -> [f32; LANES] {
 }
 
 impl<const R: usize> Weights<R> {
+    /// Scores a block for R rows, V vectors of sixteen keys at a time, and takes it into `states`.
+    #[inline(always)]
+    pub(super) fn score<L: Lanes, C: Cached, const V: usize>(
+        &mut self,
+        isa: L,
+        block: &Block<'_, C>,
+        queries: &[Query<'_>; R],
+        states: &mut [State; R],
+    ) {
+        for r in 0..R {
+            self.n[r] = BLOCK.min(queries[r].n_keys - block.start);
+        }
+        for i in (0..self.n[R - 1].div_ceil(LANES)).step_by(V) {
+            scores::<L, C, R, V>(isa, block, queries, i, &mut self.p);
+        }
+        for r in 0..R {
+            (self.keep[r], self.take[r]) = softmax(isa, &mut self.p[r], self.n[r], &mut states[r]);
+        }
+    }
+
     /// The weighted sums of elements 16c..16(c + V) of the block's values, for each row.
     #[inline(always)]
     pub(super) fn weigh<L: Lanes, C: Cached, const V: usize>(
@@ -159,7 +164,8 @@ impl<const R: usize> Weights<R> {
         isa: L,
         block: &Block<'_, C>,
         c: usize,
-    ) -> [[[f32; LANES]; V]; R] {
+        sums: &mut [[[f32; LANES]; V]; R],
+    ) {
         let mut acc = [[isa.splat(0.0); V]; R];
         // What all rows see; they are in ascending order.
         let common = self.n[0].min(BLOCK);
@@ -172,7 +178,6 @@ impl<const R: usize> Weights<R> {
             }
         }
         // In memory from here on, so that the sums above can stay in registers.
-        let mut sums = [[[0.0; LANES]; V]; R];
         for r in 0..R {
             for v in 0..V {
                 isa.store(acc[r][v], &mut sums[r][v]);
@@ -186,7 +191,6 @@ impl<const R: usize> Weights<R> {
                 }
             }
         }
-        sums
     }
 
     /// Merges sums of [`weigh`](Self::weigh) into those of earlier blocks: row r, sixteen elements.

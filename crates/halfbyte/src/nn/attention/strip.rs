@@ -2,7 +2,7 @@
 
 use super::MOST_ROWS;
 use super::cached::{Cached, F16, F32, Q8, Unpacked, unpack, unpacked_lines};
-use super::rows::{Block, Query, State, Weights, weights};
+use super::rows::{Block, Query, State, Weights};
 use crate::kernels::{LANES, Lanes, Line, Op, Rectangle, load_padded, store_prefix};
 use crate::nn::kv_cache::{BLOCK, CacheType, KvCache};
 
@@ -140,17 +140,20 @@ impl Strip<'_> {
     ) {
         let chunks = block.shape.head_dim.div_ceil(LANES);
         let pairs = queries.as_chunks::<R>().0.iter().zip(states.as_chunks_mut::<R>().0);
+        // Overwritten by each set of rows.
+        let mut weights = Weights::default();
+        let (mut sums, mut last) = ([[[0.0; LANES]; V]; R], [[[0.0; LANES]; 1]; R]);
         for (i, (queries, states)) in pairs.enumerate() {
-            let weights = weights::<L, C, R, V>(isa, block, queries, states);
+            weights.score::<L, C, V>(isa, block, queries, states);
             let first = first + i * R;
             let whole = chunks / V * V;
             for c in (0..whole).step_by(V) {
-                let sums = weights.weigh::<L, C, V>(isa, block, c);
+                weights.weigh::<L, C, V>(isa, block, c, &mut sums);
                 self.merge(isa, &weights, first, c, &sums);
             }
             for c in whole..chunks {
-                let sums = weights.weigh::<L, C, 1>(isa, block, c);
-                self.merge(isa, &weights, first, c, &sums);
+                weights.weigh::<L, C, 1>(isa, block, c, &mut last);
+                self.merge(isa, &weights, first, c, &last);
             }
         }
     }
