@@ -263,8 +263,10 @@ impl<S: Source> Op for Quantize<'_, S> {
 fn quantize_group<L: Lanes>(isa: L, x: [L::F; 2]) -> [i32; WORDS] {
     // As integers the bits of non-negative floats order like the floats, NaN above infinity:
     // the maximum does not depend on the order.
-    let abs = x.map(|x| isa.and_i(isa.as_i(x), isa.splat_i(i32::MAX)));
-    let max = f32::from_bits(isa.max_lanes(isa.max_i(abs[0], abs[1])).cast_unsigned());
+    let magnitude = isa.splat_i(i32::MAX);
+    let low = isa.and_i(isa.as_i(x[0]), magnitude);
+    let high = isa.and_i(isa.as_i(x[1]), magnitude);
+    let max = f32::from_bits(isa.max_lanes(isa.max_i(low, high)).cast_unsigned());
     let (scale, inverse) = match max {
         m if !m.is_finite() => (f32::NAN, 0.0),
         m if m < 1e-30 => (0.0, 0.0),

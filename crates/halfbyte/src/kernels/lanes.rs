@@ -116,9 +116,9 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// `acc + Σ₄ (w + I8_BIAS)·x` in each lane: signed weights.
     fn dot_i8(self, acc: Self::I, w: Self::B, x: i32) -> Self::I;
 
-    /// Asks for the cache line at `bytes[at]`, which may lie outside; changes nothing.
+    /// Asks for the cache line at `address`, which may be anywhere; changes nothing.
     #[inline(always)]
-    fn prefetch(self, _bytes: &[u8], _at: usize) {}
+    fn prefetch(self, _address: *const u8) {}
 
     /// `start + Σ w·x` over at most eight lines for token t; `x[j][t]` goes with line j.
     ///

@@ -1,5 +1,7 @@
 //! Weights times activations: work for a team, and where the results go.
 
+use std::ops::Range;
+
 use super::activations::{Activations, Tile};
 use super::forms::Packed;
 use super::lanes::{LANES, Lanes};
@@ -101,27 +103,59 @@ impl Output<'_> {
         self.write(group, tile, &lanes[..W.min(tile.rows)]);
     }
 
+    /// Asks for the places of some row groups' sums of a tile.
+    #[inline(always)]
+    pub(super) fn prefetch<L: Lanes>(&self, isa: L, groups: &Range<usize>, tile: Tile) {
+        for t in tile.start..tile.start + tile.rows {
+            let row = t * self.stride + self.first;
+            for group in groups.clone() {
+                isa.prefetch(self.out.address(row + group * LANES).cast());
+            }
+        }
+    }
+
     /// As [`store`](Self::store). Not inlined: it would be compiled for each form and width.
     #[inline(never)]
     fn write(&self, group: usize, tile: Tile, sums: &[[f32; LANES]]) {
         let row = group * LANES;
         let n = LANES.min(self.n - row);
+        let bias = self.bias.map(|bias| padded(&bias[row..row + n]));
         for (t, sums) in sums.iter().enumerate() {
             let at = (tile.start + t) * self.stride + self.first + row;
             // SAFETY: this row group's columns of this token's row; every group and token is
             // computed once, so no other part meets it.
             let out = unsafe { self.out.part(at..at + n) };
-            let mut sums = *sums;
-            if let Some(bias) = self.bias {
-                sums.iter_mut().zip(&bias[row..]).for_each(|(sum, bias)| *sum += bias);
-            }
-            if self.add {
-                sums.iter_mut().zip(&*out).for_each(|(sum, out)| *sum += out);
-            }
             match out.first_chunk_mut() {
-                Some(whole) => *whole = sums,
-                None => out.copy_from_slice(&sums[..n]),
+                Some(out) => *out = combine(sums, bias.as_ref(), self.add.then_some(&*out)),
+                None => {
+                    let old = padded(out);
+                    let sums = combine(sums, bias.as_ref(), self.add.then_some(&old));
+                    out.copy_from_slice(&sums[..n]);
+                }
             }
         }
     }
+}
+
+/// `old + (sums + bias)`, of what there is.
+#[inline(always)]
+fn combine(
+    sums: &[f32; LANES],
+    bias: Option<&[f32; LANES]>,
+    old: Option<&[f32; LANES]>,
+) -> [f32; LANES] {
+    let mut out = *sums;
+    for more in [bias, old].into_iter().flatten() {
+        for i in 0..LANES {
+            out[i] += more[i];
+        }
+    }
+    out
+}
+
+/// The elements of `x`, at most sixteen, then zeros.
+fn padded(x: &[f32]) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    lanes[..x.len()].copy_from_slice(x);
+    lanes
 }

@@ -65,7 +65,7 @@ pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel
     let step = bytes.len() / (panel.len() / terms.lines()).max(1);
     for (b, lines) in panel.chunks_exact_mut(terms.lines()).enumerate() {
         for line in 0..step.div_ceil(64) {
-            isa.prefetch(bytes, b * step + line * 64 + AHEAD);
+            isa.prefetch(bytes.as_ptr().wrapping_add(b * step + line * 64 + AHEAD));
         }
         let group = form.group(isa, bytes, b);
         let (codes, rest) = lines.split_at_mut(8);

@@ -122,7 +122,7 @@ fn add_columns<L: Lanes, T: TileForm, const W: usize>(
         // A processor that multiplies for several tokens does not look ahead far enough by itself.
         if const { W > 1 } {
             for line in 0..group_bytes.div_ceil(64) {
-                isa.prefetch(bytes, b * group_bytes + line * 64 + AHEAD);
+                isa.prefetch(bytes.as_ptr().wrapping_add(b * group_bytes + line * 64 + AHEAD));
             }
         }
         let group = form.group(isa, bytes, b);
@@ -198,24 +198,40 @@ impl Op for Multiply<'_> {
 impl Multiply<'_> {
     #[inline(always)]
     fn tiles<L: Lanes, K: Kind>(self, isa: L) {
-        for &tile in self.x.tiles() {
+        for (i, &tile) in self.x.tiles().iter().enumerate() {
             // Of several tiles none is narrower than half the widest (`activations::cut`).
-            with_width!(tile, L, L::MAX_TILE / 2, W => self.tile::<L, K, W>(isa, tile));
+            with_width!(tile, L, L::MAX_TILE / 2, W => self.tile::<L, K, W>(isa, i, tile));
         }
     }
 
     #[inline(always)]
-    fn tile<L: Lanes, K: Kind, const W: usize>(&self, isa: L, tile: Tile) {
+    fn tile<L: Lanes, K: Kind, const W: usize>(&self, isa: L, i: usize, tile: Tile) {
         let lines = panel_lines(self.w);
+        self.output.prefetch(isa, &self.groups, tile);
         let mut sums = [[isa.splat(0.0); W]; panel::MOST_ROW_GROUPS];
-        for (b, words) in self.x.words(tile).chunks(BLOCK * WORDS * W).enumerate() {
+        let words = self.x.words(tile).chunks(BLOCK * WORDS * W);
+        let n_blocks = words.len();
+        for (b, words) in words.enumerate() {
+            self.prefetch_next(isa, i * n_blocks + b, self.x.tiles().len() * n_blocks);
             let first = b * BLOCK * K::TERMS.lines();
-            for (panel, sums) in self.panel.chunks_exact(lines).zip(&mut sums) {
+            let panels = self.panel.chunks_exact(lines).take(self.groups.len());
+            for (panel, sums) in panels.zip(&mut sums) {
                 add_panel::<L, K, W>(isa, &panel[first..], words, sums);
             }
         }
         for (group, sums) in self.groups.clone().zip(&sums) {
             self.output.store(isa, group, tile, sums);
+        }
+    }
+
+    /// Asks for part `i` of `n` of the row groups that this thread will most likely unpack next.
+    #[inline(always)]
+    fn prefetch_next<L: Lanes>(&self, isa: L, i: usize, n: usize) {
+        let bytes = self.groups.len() * self.w.group_bytes();
+        let part = bytes.div_ceil(64).div_ceil(n) * 64;
+        let start = self.groups.end * self.w.group_bytes() + i * part;
+        for line in (start..start + part).step_by(64) {
+            isa.prefetch(self.w.bytes().as_ptr().wrapping_add(line));
         }
     }
 }

@@ -201,6 +201,11 @@ impl<'a, T> Disjoint<'a, T> {
         Self { start: data.as_mut_ptr(), len: data.len(), owner: PhantomData }
     }
 
+    /// Where element `i` is or would be.
+    pub(super) fn address(&self, i: usize) -> *const T {
+        self.start.wrapping_add(i)
+    }
+
     /// The part `range`.
     ///
     /// # Safety

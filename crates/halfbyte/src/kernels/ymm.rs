@@ -194,6 +194,10 @@ impl<D: Dot> Lanes for Ymm<D> {
         [low, simd!(_mm256_loadu_si256(halves[1].as_ptr().cast()))]
     }
     #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        simd!(_mm_prefetch::<_MM_HINT_T0>(address.cast()));
+    }
+    #[inline(always)]
     fn line_as_i(self, x: Self::B) -> Self::I {
         x
     }

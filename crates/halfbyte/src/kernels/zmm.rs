@@ -180,9 +180,8 @@ impl<D: Dot> Lanes for Zmm<D> {
         simd!(_mm512_storeu_si512(out.as_mut_ptr().cast(), x));
     }
     #[inline(always)]
-    fn prefetch(self, bytes: &[u8], at: usize) {
-        let line = bytes.as_ptr().wrapping_add(at);
-        simd!(_mm_prefetch::<_MM_HINT_T0>(line.cast()));
+    fn prefetch(self, address: *const u8) {
+        simd!(_mm_prefetch::<_MM_HINT_T0>(address.cast()));
     }
     #[inline(always)]
     fn line_as_i(self, x: Self::B) -> Self::I {

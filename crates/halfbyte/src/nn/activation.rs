@@ -35,8 +35,8 @@ impl Source for Activated<'_> {
                 let up = load_group(isa, up, g);
                 [isa.mul(silu(isa, x[0]), up[0]), isa.mul(silu(isa, x[1]), up[1])]
             }
-            Activation::GeluTanh => x.map(|x| gelu_tanh(isa, x)),
-            Activation::GeluErf => x.map(|x| gelu_erf(isa, x)),
+            Activation::GeluTanh => [gelu_tanh(isa, x[0]), gelu_tanh(isa, x[1])],
+            Activation::GeluErf => [gelu_erf(isa, x[0]), gelu_erf(isa, x[1])],
         }
     }
 }

@@ -123,13 +123,17 @@ impl Source for Normed<'_> {
         let w = self.weights;
         let x = load_group(isa, &self.x[row * w.len..][..w.len], g);
         let weight = load_group(isa, &w.weight, g);
-        let bias = w.bias.as_ref().map(|bias| load_group(isa, bias, g));
         let (shift, scale) = (isa.splat(self.stats[row].mean), isa.splat(self.stats[row].scale));
-        std::array::from_fn(|half| {
-            let centred = isa.sub(x[half], shift);
-            let y = isa.mul(isa.mul(centred, scale), weight[half]);
-            bias.map_or(y, |bias| isa.add(y, bias[half]))
-        })
+        // No closures: the compiler may leave them outside of the lanes' features.
+        let mut y = x;
+        for half in 0..2 {
+            y[half] = isa.mul(isa.mul(isa.sub(x[half], shift), scale), weight[half]);
+        }
+        if let Some(bias) = &w.bias {
+            let bias = load_group(isa, bias, g);
+            y = [isa.add(y[0], bias[0]), isa.add(y[1], bias[1])];
+        }
+        y
     }
 }
 
