@@ -136,6 +136,7 @@ fn failures_are_status_1_and_say_what_is_wrong() {
         (&["tokenize", "--decode", "one"], &["one is no token id"]),
         (&["tokenize", "--decode", "1,4000000000"], &["4000000000"]),
         (&["bench", "--repeat", "0"], &["nothing to measure"]),
+        (&["bench", "--depth", "9999999"], &["at most 131072 tokens"]),
         (&["chat", "--template", "no-such-template"], &["no-such-template"]),
     ];
     for (args, words) in cases {

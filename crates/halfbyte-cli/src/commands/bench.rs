@@ -33,20 +33,28 @@ pub(crate) struct Args {
     loading: Loading,
 }
 
+/// Tokens of a prompt or a cache here; more than a model's context is fine where only time counts.
+const MAX_TOKENS: usize = 1 << 17;
 /// Sequences that can be decoded together here.
 const MAX_BATCH: usize = 256;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     anyhow::ensure!(args.repeat > 0 && args.new_tokens > 0, "nothing to measure");
+    let tokens = [args.prompt_tokens, args.new_tokens, args.depth];
+    anyhow::ensure!(tokens.iter().all(|&n| n <= MAX_TOKENS), "at most {MAX_TOKENS} tokens");
     anyhow::ensure!((1..=MAX_BATCH).contains(&args.batch), "--batch is 1 to {MAX_BATCH}");
     let cancel = interrupt::cancel()?;
     let start = Instant::now();
     let model = args.loading.load()?;
     let load = start.elapsed();
-    let context = model.context_length();
-    let prompt_tokens = args.prompt_tokens.clamp(1, context.saturating_sub(args.new_tokens).max(1));
-    let depth = args.depth.clamp(1, context - 1);
-    let new_tokens = args.new_tokens.min(context - depth);
+    let (prompt_tokens, depth) = (args.prompt_tokens.max(1), args.depth.max(1));
+    let new_tokens = args.new_tokens;
+    let (most, context) = (prompt_tokens.max(depth + new_tokens), model.context_length());
+    if most > context {
+        output::note(format_args!(
+            "{most} tokens: the context has {context}, so this is speed only"
+        ));
+    }
     let mut measured = Measured::default();
     let bar = output::bar("measuring", false);
     for round in 0..args.repeat {
