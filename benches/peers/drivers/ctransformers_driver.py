@@ -4,15 +4,16 @@ import os
 
 import ctransformers
 
+import gguf
 import gptj_ggml
 from common import drive, speeds
 
 
 def measure(arguments):
     path, kind, note = arguments.model, "gguf", None
-    if gptj_ggml.is_gptj(path):
+    if gguf.Gguf(path).values[b"general.architecture"] == b"gptj":
         # It reads GPT-J in the format of 2023 only.
-        path, kind = gptj_ggml.convert(path, arguments.scratch), "gptj"
+        path, kind = gguf.made(path, arguments.scratch, ".ggml.bin", gptj_ggml.write), "gptj"
         note = "on the same weights in ggml's format of 2023, the head in the embedding's encoding"
     config = ctransformers.llm.Config(
         context_length=2048, batch_size=arguments.prompt_tokens, threads=arguments.threads)
