@@ -91,7 +91,7 @@ const DEPTHS: [(usize, usize); 6] =
     [(64, 1), (512, 1), (2048, 1), (4096, 1), (0, 512), (2048, 512)];
 
 /// Models so narrow that norms, rotary embedding, activations and the handing out of work show:
-/// RMS norm and gated SiLU, layer norm and GELU, two layer norms and fused QKV.
+/// RMS norm and a gated block, layer norm and GELU, two layer norms and fused QKV.
 const NARROW: [&str; 3] = ["tiny-llama", "tiny-gptj", "tiny-gptneox"];
 
 /// Streaming read of as many bytes as a 7B model has layers of: the ceiling of decoding.
@@ -261,7 +261,8 @@ fn weights(shape: &Shape) -> usize {
 /// Blocks of every byte there is, with `small` as their factors.
 fn random_blocks(encoding: Encoding, factors: &[usize], small: &[u8]) -> Vec<u8> {
     let len = encoding.block_bytes();
-    let mut bytes: Vec<u8> = (0..256 * len).map(|i| (i * 2_654_435_761 >> 16) as u8).collect();
+    let mut bytes: Vec<u8> =
+        (0..256 * len).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as u8).collect();
     for block in bytes.chunks_exact_mut(len) {
         for &at in factors {
             block[at..at + small.len()].copy_from_slice(small);
