@@ -83,14 +83,16 @@ mod tests {
             [(1, 1, 1, 1), (7, 10, 3, 4), (5, 8, 9, 8), (4, 6, 1, 2)]
         {
             let mut data = vec![0.0; rows * stride];
-            let mut scratch = vec![0; 3 * 2];
+            let mut scratch = vec![(0, 0); 3 * 2];
             let grid = Grid { data: &mut data, stride, height, width };
             Threads::new(Some(3), Isa::available()[0]).unwrap().enter(|team| {
                 team.each_rectangle(grid, &mut scratch, &Brake::none(), |x, mut rectangle, own| {
-                    own.fill(x);
+                    let mine = (x, rectangle.rows().start);
+                    own.fill(mine);
                     for row in rectangle.rows() {
                         rectangle.row_mut(row).iter_mut().for_each(|cell| *cell += 1.0);
                     }
+                    assert!(own.len() == 2 && own.iter().all(|&x| x == mine), "shared scratch");
                 });
             });
             assert!(data.iter().all(|&cell| cell == 1.0), "{data:?}");

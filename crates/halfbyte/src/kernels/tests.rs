@@ -99,15 +99,16 @@ fn packing_keeps_every_value() {
 fn products_equal_scalar_on_every_isa_team_and_batch() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     for encoding in Encoding::all() {
-        for (n, k) in [(1, 256), (19, 512), (53, 768)] {
+        // The last: more than a block of a panel, and enough tokens for panels on every set.
+        for (n, k, most) in [(1, 256, 29), (19, 512, 29), (53, 768, 29), (35, 1024, 61)] {
             let k = if encoding.block_len() == 32 { k + 32 } else { k };
             let rows = random_rows(encoding, n, k, &mut rng);
             let w = packed(encoding, &rows, k);
-            let x = random_floats(29 * k, &mut rng);
+            let x = random_floats(most * k, &mut rng);
             let scalar = Isa::available()[0];
             let want = product(scalar, 1, &w, &x);
             for isa in Isa::available() {
-                for (threads, m) in [(1, 29), (2, 1), (3, 13), (2, 29), (1, 7)] {
+                for (threads, m) in [(1, most), (2, 1), (3, 13), (2, most), (1, 7)] {
                     let got = product(isa, threads, &w, &x[..m * k]);
                     let case = format!("{} {n}×{k}, {m} rows, {}", encoding.name(), isa.name());
                     let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();

@@ -153,8 +153,12 @@ const UNWRITTEN: u32 = 0x7fca_fe01;
 
 impl Case {
     fn random(seed: u64, form: Form, dice: &mut Dice) -> Self {
-        let most_columns = dice.pick(&[100, 700]);
-        let most_tokens = dice.pick(&[14, 14, 40]);
+        // Now and then more than one block of a panel, and enough tokens for panels on every set.
+        let (most_columns, most_tokens) = if dice.once_in(16) {
+            (1700, 70)
+        } else {
+            (dice.pick(&[100, 700]), dice.pick(&[14, 14, 40]))
+        };
         Self {
             seed,
             form,

@@ -8,7 +8,8 @@ use crate::kernels::{Brake, Isa, Threads};
 use crate::nn::kv_cache::{CacheShape, CacheType, KvCache};
 
 /// Heads, key/value heads, elements of a head.
-const SHAPES: &[(usize, usize, usize)] = &[(3, 3, 64), (8, 1, 40), (12, 2, 128), (2, 1, 8)];
+const SHAPES: &[(usize, usize, usize)] =
+    &[(3, 3, 64), (8, 1, 40), (12, 2, 128), (2, 1, 8), (3, 3, 80)];
 /// Tokens of the sequence: more than two blocks of keys.
 const TOKENS: usize = 150;
 
@@ -97,6 +98,26 @@ fn attention_is_what_the_formula_says() {
             for (i, (found, expected)) in found.iter().zip(case.expected()).enumerate() {
                 let error = (f64::from(*found) - expected).abs();
                 assert!(error < tolerance, "{shape:?} {cache_type:?} {i}: {found} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_broken_key_shows_in_every_token_that_sees_it() {
+    const BROKEN: usize = 70;
+    let isa = *Isa::available().last().unwrap();
+    for &shape in SHAPES {
+        let mut case = Case::new(shape, CacheType::F16);
+        let (stride, key) = (case.stride(), case.heads * case.shape.head_dim);
+        case.qkv[BROKEN * stride + key..][..case.shape.head_dim].fill(f32::NAN);
+        for step in [TOKENS, 1] {
+            let out = case.run(isa, 2, step);
+            // The first key/value head serves the first query head.
+            for (token, row) in out.chunks_exact(case.heads * case.shape.head_dim).enumerate() {
+                let broken = row[..case.shape.head_dim].iter().all(|x| x.is_nan());
+                assert_eq!(broken, token >= BROKEN, "{shape:?}, token {token} in steps of {step}");
+                assert!(token >= BROKEN || row.iter().all(|x| x.is_finite()), "token {token}");
             }
         }
     }
