@@ -39,7 +39,8 @@ const MAX_TOKENS: usize = 1 << 17;
 const MAX_BATCH: usize = 256;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
-    anyhow::ensure!(args.repeat > 0 && args.new_tokens > 0, "nothing to measure");
+    let counts = [args.repeat, args.new_tokens, args.prompt_tokens, args.depth];
+    anyhow::ensure!(counts.iter().all(|&n| n > 0), "nothing to measure: each number is at least 1");
     let tokens = [args.prompt_tokens, args.new_tokens, args.depth];
     anyhow::ensure!(tokens.iter().all(|&n| n <= MAX_TOKENS), "at most {MAX_TOKENS} tokens");
     anyhow::ensure!((1..=MAX_BATCH).contains(&args.batch), "--batch is 1 to {MAX_BATCH}");
@@ -47,7 +48,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     let start = Instant::now();
     let model = args.loading.load()?;
     let load = start.elapsed();
-    let (prompt_tokens, depth) = (args.prompt_tokens.max(1), args.depth.max(1));
+    let (prompt_tokens, depth) = (args.prompt_tokens, args.depth);
     let new_tokens = args.new_tokens;
     let (most, context) = (prompt_tokens.max(depth + new_tokens), model.context_length());
     if most > context {

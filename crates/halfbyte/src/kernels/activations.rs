@@ -4,6 +4,7 @@ use super::buffer::resize;
 use super::forms::Needs;
 use super::lanes::{LANES, Lanes};
 use super::panel::Panels;
+use super::product::FEW_TILES;
 use super::team::Disjoint;
 use super::{Brake, Isa, Op, Team};
 use crate::error::Result;
@@ -153,7 +154,7 @@ impl Activations {
             |wanted: bool, per_group: usize| if wanted { places * n_groups * per_group } else { 0 };
         resize(&mut self.words, len(needs.codes, WORDS))?;
         resize(&mut self.floats, len(needs.floats, GROUP))?;
-        if needs.codes && self.tiles.len() > 1 {
+        if needs.codes && self.tiles.len() > FEW_TILES {
             self.panels.reserve(team.threads(), n_groups)?;
         }
         let (words, floats) = (Disjoint::new(&mut self.words), Disjoint::new(&mut self.floats));
@@ -186,7 +187,21 @@ impl Activations {
 /// Widths of tiles for which there are kernels.
 pub(super) const WIDTHS: [usize; 7] = [1, 2, 3, 4, 6, 8, 12];
 
-/// Cuts `rows` tokens into as few tiles as possible, of about equal size.
+/// The narrowest tile for `rows` tokens.
+fn width(rows: usize) -> usize {
+    WIDTHS.into_iter().find(|&width| width >= rows).unwrap_or(rows)
+}
+
+/// How many tiles of about equal size are quickest: as few as possible, or one more if that leaves
+/// fewer places empty.
+fn n_tiles(rows: usize, max_width: usize) -> usize {
+    // Unpacking and scales cost a tile about as much as one and a half more tokens.
+    let cost = |n: usize| n * (2 * width(rows.div_ceil(n)) + 3);
+    let least = rows.div_ceil(max_width);
+    if least > 1 && cost(least + 1) < cost(least) { least + 1 } else { least }
+}
+
+/// Cuts `rows` tokens into tiles.
 fn cut(rows: usize, isa: Isa, tiles: &mut Vec<Tile>) -> Result<()> {
     struct MaxTile;
     impl Op for MaxTile {
@@ -195,15 +210,14 @@ fn cut(rows: usize, isa: Isa, tiles: &mut Vec<Tile>) -> Result<()> {
             L::MAX_TILE
         }
     }
-    let n_tiles = rows.div_ceil(isa.run(MaxTile));
+    let n_tiles = n_tiles(rows, isa.run(MaxTile));
     resize(tiles, n_tiles)?;
     let (mut start, mut before) = (0, 0);
     for (i, tile) in tiles.iter_mut().enumerate() {
         let rows = rows / n_tiles + usize::from(i < rows % n_tiles);
-        let width = WIDTHS.into_iter().find(|&w| w >= rows).unwrap_or(rows);
-        *tile = Tile { start, rows, width, before };
+        *tile = Tile { start, rows, width: width(rows), before };
         start += rows;
-        before += width;
+        before += tile.width;
     }
     Ok(())
 }
@@ -324,6 +338,29 @@ impl<S: Source> Op for Transpose<'_, S> {
                 for (column, x) in columns.chunks_exact_mut(width).zip(lanes.as_flattened()) {
                     column[t] = *x;
                 }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FEW_TILES, n_tiles, width};
+    use crate::kernels::product::least_in_panels;
+
+    #[test]
+    fn tiles_are_few_and_full_and_wide_enough_for_panels() {
+        assert_eq!(
+            [1, 12, 13, 24, 32, 33, 264].map(|rows| n_tiles(rows, 12)),
+            [1, 1, 2, 2, 4, 3, 22]
+        );
+        for max in [2, 4, 12] {
+            for rows in 1..2000 {
+                let n = n_tiles(rows, max);
+                let narrowest = width(rows / n);
+                assert!(width(rows.div_ceil(n)) <= max, "{rows} {max}");
+                let least = least_in_panels(max);
+                assert!(n <= FEW_TILES || narrowest >= least, "{rows} {max}: {narrowest} wide");
             }
         }
     }

@@ -13,7 +13,7 @@ use super::lanes::{Codes, Lanes};
 ///
 /// # Safety
 ///
-/// Values must exist only where the processor has NEON.
+/// Values must exist only where the processor has NEON and what the methods use.
 pub(super) unsafe trait Dot: Copy + Send + Sync {
     /// As [`Lanes::MAX_TILE`].
     const MAX_TILE: usize;

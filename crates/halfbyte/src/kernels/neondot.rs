@@ -38,8 +38,14 @@ fn sdot<const LANE: usize>(acc: int32x4_t, w: uint8x16_t, x: int32x4_t) -> int32
 }
 
 impl Sdot {
-    /// The proof, for a `detect` that looks for NEON and dotprod.
-    pub(super) const NEW: Self = Self(());
+    /// The proof.
+    ///
+    /// # Safety
+    ///
+    /// The processor has NEON and dotprod.
+    pub(super) const unsafe fn new() -> Self {
+        Self(())
+    }
 
     /// `acc` plus a line's dot products with lane `lane` of `x`.
     #[inline(always)]
@@ -82,7 +88,7 @@ impl Sdot {
     }
 }
 
-// SAFETY: only `detect` of `NeonDot` and of `NeonI8mm` makes a value, after it found NEON.
+// SAFETY: only `detect` of `NeonDot` and of `NeonI8mm` makes a value, after it found NEON and dotprod.
 unsafe impl Dot for Sdot {
     // Sixteen sums, a line and the activations leave the tokens' f32 sums some registers.
     const MAX_TILE: usize = 4;

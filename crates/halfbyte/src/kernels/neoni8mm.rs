@@ -17,7 +17,12 @@ pub(crate) struct Smmla(Sdot);
 /// NEON with int8 matrix products: Cortex-A510 and A710 (2021), Neoverse V1, Apple A15 and M2.
 pub(super) type NeonI8mm = Neon<Smmla>;
 
-set!(NeonI8mm, Neon(Smmla(Sdot::NEW)), is_aarch64_feature_detected: "neon", "dotprod", "i8mm");
+set!(
+    NeonI8mm,
+    // SAFETY: `detect` evaluates this only where it found all three features.
+    Neon(Smmla(unsafe { Sdot::new() })),
+    is_aarch64_feature_detected: "neon", "dotprod", "i8mm"
+);
 
 /// `acc` plus two rows of eight bytes times two tokens of eight bytes: row 0 with token 0 and 1,
 /// row 1 with token 0 and 1.
@@ -78,7 +83,7 @@ impl Smmla {
     }
 }
 
-// SAFETY: only `NeonI8mm::detect` makes a value, after it found NEON.
+// SAFETY: only `NeonI8mm::detect` makes a value, after it found NEON, dotprod and i8mm.
 unsafe impl Dot for Smmla {
     const MAX_TILE: usize = Sdot::MAX_TILE;
 

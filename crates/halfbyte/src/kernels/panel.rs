@@ -7,12 +7,13 @@ use super::team::Disjoint;
 use super::tiles::{Group, TileForm};
 use crate::error::Result;
 
-/// Bytes of a thread's panel: half of a common level-2 cache, the other half is for activations.
-const PANEL_BYTES: usize = 384 << 10;
+/// Bytes of a thread's panel: two row groups of 11,008 four-bit columns. Less than half of a level-2
+/// cache of 1 MiB; the rest is for activations.
+const PANEL_BYTES: usize = 400 << 10;
 /// Row groups in a panel at most: more gains nothing once activations are read this rarely.
 pub(super) const MOST_ROW_GROUPS: usize = 4;
-/// Lines of 32 columns at most: 8 of codes, 4 of scales and minima.
-const MOST_LINES: usize = 12;
+/// Lines of 32 columns: 8 of codes, 1 to 4 of scales and minima.
+const LINES: std::ops::RangeInclusive<usize> = 9..=12;
 
 /// The threads' panels.
 #[derive(Debug, Default)]
@@ -30,9 +31,10 @@ impl Panels {
     ///
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub(super) fn reserve(&mut self, threads: usize, n_groups: usize) -> Result<()> {
-        let per_row_group = n_groups * MOST_LINES;
         self.n_groups = n_groups;
-        self.per_thread = per_row_group * row_groups(n_groups, MOST_LINES);
+        // Fewer lines a group let more row groups in, so any number of lines may need most.
+        let panel = |lines| n_groups * lines * row_groups(n_groups, lines);
+        self.per_thread = LINES.clone().map(panel).max().unwrap_or(0);
         let wanted = self.per_thread * threads;
         if self.lines.len() < wanted {
             resize(&mut self.lines, wanted)?;
@@ -42,7 +44,7 @@ impl Panels {
 
     /// Row groups that fit in a panel with `terms`.
     pub(super) fn row_groups(&self, terms: Terms) -> usize {
-        row_groups(self.n_groups, terms.lines()).min(row_groups(self.n_groups, MOST_LINES))
+        row_groups(self.n_groups, terms.lines())
     }
 
     /// The lines to share among threads, and how many each has.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::activations::{Activations, GROUP, Tile, WORDS};
+use super::activations::{Activations, GROUP, Tile, WIDTHS, WORDS};
 use super::buffer::Line;
 use super::forms::{Form, Packed, Scale};
 use super::kinds::{self, Kind};
@@ -15,8 +15,14 @@ use super::{Op, panel};
 /// Tiles up to which it is quicker to unpack weights for each tile than to write them to a panel.
 pub(super) const FEW_TILES: usize = 4;
 
+/// The narrowest of more than [`FEW_TILES`] tiles, as `activations::cut` makes them.
+pub(super) const fn least_in_panels(max_tile: usize) -> usize {
+    max_tile * 2 / 3
+}
+
 /// Tokens of the widest tile of all instruction sets.
 const MOST_TOKENS: usize = 12;
+const _: () = assert!(WIDTHS[WIDTHS.len() - 1] == MOST_TOKENS);
 
 /// 32-column groups that all tiles meet before the next ones: the first tile brings the weights
 /// into the level-1 cache, and while the others use them there the processor fetches the next.
@@ -65,6 +71,7 @@ impl Stream<'_> {
     #[inline(always)]
     fn quantized<L: Lanes, T: TileForm>(self, isa: L, form: T) {
         let Self { w, x, groups, output } = self;
+        debug_assert!(x.tiles().len() <= FEW_TILES, "{} tiles need a panel", x.tiles().len());
         let n_groups = w.k().div_ceil(GROUP);
         let block = if x.tiles().len() == 1 { n_groups.max(1) } else { SHORT_BLOCK };
         for group in groups {
@@ -199,8 +206,7 @@ impl Multiply<'_> {
     #[inline(always)]
     fn tiles<L: Lanes, K: Kind>(self, isa: L) {
         for (i, &tile) in self.x.tiles().iter().enumerate() {
-            // Of several tiles none is narrower than half the widest (`activations::cut`).
-            with_width!(tile, L, L::MAX_TILE / 2, W => self.tile::<L, K, W>(isa, i, tile));
+            with_width!(tile, L, least_in_panels(L::MAX_TILE), W => self.tile::<L, K, W>(isa, i, tile));
         }
     }
 

@@ -32,7 +32,7 @@ macro_rules! set {
             }
 
             fn detect() -> Option<Self> {
-                Self::missing().is_empty().then_some($proof)
+                Self::missing().is_empty().then(|| $proof)
             }
 
             #[inline]

@@ -110,7 +110,8 @@ impl Team<'_> {
     }
 
     /// As [`each`](Self::each); `job` also hears which thread it runs on, below
-    /// [`threads`](Self::threads). No two jobs run on one thread at a time.
+    /// [`threads`](Self::threads). No two jobs run on one thread at a time: a job must not hand out
+    /// jobs itself.
     ///
     /// Each thread works through a range of its own in ascending order, so that what it reads is one
     /// stream, and helps with the others' ranges when it is through.

@@ -1,7 +1,7 @@
 //! What a 32-column group of weights adds to the sums of a tile of tokens: README.md §3 in lanes.
 //!
-//! Inlined functions only: the compiler may leave a closure, or what `array::map` calls, outside,
-//! where vectors travel through memory.
+//! Inlined functions only, here and in `product.rs`: the compiler may leave a closure, or what
+//! `array::map` calls, outside, where vectors travel through memory.
 
 use super::activations::{WORDS, word};
 use super::kinds::{Kind, Terms};

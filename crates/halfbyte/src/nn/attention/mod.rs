@@ -47,6 +47,10 @@ impl Scratch {
 ///
 /// Source: M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax" (2018),
 /// arXiv:1805.02867.
+///
+/// # Panics
+///
+/// If the cache does not hold the new tokens' keys, or `scratch` has no room for its shape.
 pub(crate) fn attention(
     team: &Team<'_>,
     brake: &Brake<'_>,

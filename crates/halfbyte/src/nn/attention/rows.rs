@@ -168,7 +168,7 @@ impl<const R: usize> Weights<R> {
     ) {
         let mut acc = [[isa.splat(0.0); V]; R];
         // What all rows see; they are in ascending order.
-        let common = self.n[0].min(BLOCK);
+        let common = self.n[0];
         for j in 0..common {
             for v in 0..V {
                 let value = C::value(isa, block.shape, block.values, j, c + v);
