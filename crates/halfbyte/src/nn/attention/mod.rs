@@ -66,7 +66,7 @@ pub(crate) fn attention(
     // As many query heads a job as leave every thread some jobs; whole groups if that is possible,
     // since a group's heads share keys and values.
     let fair = (tokens * shape.n_heads).div_ceil(2 * team.threads()).clamp(1, MOST_ROWS);
-    let heads = (1..=group.min(fair)).rev().find(|heads| group % heads == 0).unwrap_or(1);
+    let heads = (1..=group.min(fair)).rev().find(|&heads| group.is_multiple_of(heads)).unwrap_or(1);
     let height = (fair / heads).max(1);
     let grid = Grid { data: out, stride: width, height, width: heads * dim };
     team.each_rectangle(grid, &mut scratch.0, brake, |x, out, scratch| {
