@@ -4,6 +4,8 @@ import statistics
 
 # The key of a speed, and its title.
 SPEEDS = [("prompt_tok_s", "prompt tok/s"), ("decode_tok_s", "decode tok/s")]
+# The share of the CPU that others may take during a run before it counts as disturbed.
+DISTURBED = 0.05
 LIMITS = ["read_gb_s", "int8_gops", "prompt_fraction", "decode_fraction"]
 
 
@@ -33,6 +35,7 @@ def program(name, results, ours):
         if results is not ours and not any("error" in result for result in ours):
             ratios = [our[key] / result[key] for our, result in zip(ours, results)]
             row[key]["ratio"] = statistics.median(ratios)
+    row["others"] = max(result["others"] for result in results)
     for key in LIMITS:
         if key in results[0]:
             row[key] = spread([result[key] for result in results])
@@ -60,6 +63,8 @@ def table(result):
         cells = [f"{s['median']:.2f} ({s['min']:.2f} … {s['max']:.2f})" for s in speeds]
         ratios = [f"{s['ratio']:.2f}" if "ratio" in s else "" for s in speeds]
         rows.append([row["name"], row["version"], *cells, *ratios])
+        if row["others"] >= DISTURBED:
+            notes.append(f"{row['name']}: DISTURBED, others took up to {100 * row['others']:.0f} % of the CPU")
         if "note" in row:
             notes.append(f"{row['name']}: {row['note']}")
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
