@@ -153,7 +153,7 @@ def run(arguments):
 
 
 def halfbyte_command(arguments):
-    return [str(arguments.halfbyte.resolve()), "bench", "--json", "--repeat", "1", "--depth", "0",
+    return [str(arguments.halfbyte.resolve()), "bench", "--json", "--repeat", "1", "--depth", "1",
             "--model", str(arguments.model), "--threads", str(arguments.threads),
             "--prompt-tokens", str(arguments.prompt_tokens),
             "--new-tokens", str(arguments.new_tokens)]
