@@ -6,7 +6,8 @@ use std::arch::x86_64::{
     _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_sign_epi8,
 };
 
-use super::lanes::Codes;
+use super::buffer::Line;
+use super::lanes::{Codes, load_lines};
 use super::ymm::{Dot, Ints, Ymm, by_line};
 
 /// Multiplies with `vpmaddubsw`.
@@ -41,6 +42,47 @@ fn add_pairs(acc: __m256i, u: __m256i, s: __m256i) -> __m256i {
     sum
 }
 
+/// Half a line of a panel.
+///
+/// In assembly, which keeps its place among [`add_pairs`], because the compiler would load all
+/// lines of a group first and put half of them on the stack.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_here(half: &[u8; 32]) -> __m256i {
+    let loaded;
+    // SAFETY: AVX2 is on; reads the 32 bytes of `half`.
+    unsafe {
+        asm!(
+            "vmovdqu {loaded}, [{half}]",
+            loaded = out(ymm_reg) loaded,
+            half = in(reg) half.as_ptr(),
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    loaded
+}
+
+/// Where the lines of codes are.
+trait Lines: Copy {
+    /// Half `h` of line `j`.
+    fn half(self, j: usize, h: usize) -> __m256i;
+}
+
+impl Lines for &[Ints] {
+    #[inline(always)]
+    fn half(self, j: usize, h: usize) -> __m256i {
+        self[j][h]
+    }
+}
+
+impl Lines for &[Line] {
+    #[inline(always)]
+    fn half(self, j: usize, h: usize) -> __m256i {
+        let (halves, _) = self[j].0.as_chunks();
+        simd!(load_here(&halves[h]))
+    }
+}
+
 impl Maddubs {
     /// `Σ₂ u·s` for unsigned `u` and signed `s` whose pair sums stay within i16.
     #[inline(always)]
@@ -70,15 +112,16 @@ impl Maddubs {
     fn narrow_dots<const W: usize>(
         self,
         most: usize,
-        lines: &[Ints],
+        lines: impl Lines,
         x: &[[i32; W]],
         mut sums: [Ints; W],
     ) -> [Ints; W] {
         let zero = [simd!(_mm256_setzero_si256()); 2];
-        for (lines, x) in lines.chunks(most).zip(x.chunks(most)) {
+        for first in (0..x.len()).step_by(most) {
             let mut pairs = [zero; W];
-            each_line!(J in 0 1 2 3 4 5 6 7 => if J < lines.len() {
-                self.add_line(lines[J], &x[J], &mut pairs);
+            each_line!(J in 0 1 2 3 4 5 6 7 => if J < most && first + J < x.len() {
+                let line = [lines.half(first + J, 0), lines.half(first + J, 1)];
+                self.add_line(line, &x[first + J], &mut pairs);
             });
             for t in 0..W {
                 sums[t] = self.widen(sums[t], pairs[t]);
@@ -118,6 +161,25 @@ unsafe impl Dot for Maddubs {
             Codes::U6 => self.narrow_dots(2, lines, x, start),
             Codes::U7 => self.narrow_dots(1, lines, x, start),
             Codes::I8 => by_line(Ymm(self), lines, x, start, |acc, w, x| self.dot_i8(acc, w, x)),
+        }
+    }
+
+    #[inline(always)]
+    fn dots_arranged<const W: usize>(
+        self,
+        codes: Codes,
+        lines: &[Line],
+        x: &[[i32; W]],
+        start: [Ints; W],
+    ) -> [Ints; W] {
+        match codes {
+            Codes::Nibbles => self.narrow_dots(8, lines, x, start),
+            Codes::U6 => self.narrow_dots(2, lines, x, start),
+            Codes::U7 => self.narrow_dots(1, lines, x, start),
+            Codes::I8 => {
+                let loaded = load_lines(Ymm(self), lines);
+                self.dots(codes, &loaded[..lines.len()], x, start)
+            }
         }
     }
 }

@@ -4,6 +4,8 @@
 //! or correctly rounded, so all implementations give the same bits, and [`Scalar`](super::Scalar)
 //! is the specification of the others.
 
+use super::buffer::Line;
+
 /// Lanes of a vector, and rows of a weight tile.
 pub(crate) const LANES: usize = 16;
 
@@ -27,6 +29,8 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// Whether the lines of a group stay in registers while token after token is multiplied, or the
     /// tokens' sums while line after line is.
     const BY_TOKEN: bool = true;
+    /// Whether weights are prefetched for a single token, too.
+    const PREFETCHES: bool = false;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; 16]) -> Self::F;
@@ -165,16 +169,17 @@ pub(crate) trait Lanes: Copy + Send + Sync {
         lines
     }
 
-    /// As [`dots`](Self::dots), over arranged lines: the eight of a group or either half.
+    /// As [`dots`](Self::dots), over arranged lines in memory: the eight of a group or either half.
     #[inline(always)]
     fn dots_arranged<const W: usize>(
         self,
         codes: Codes,
-        lines: &[Self::B],
+        lines: &[Line],
         x: &[[i32; W]],
         start: [Self::I; W],
     ) -> [Self::I; W] {
-        self.dots(codes, lines, x, start)
+        let loaded = load_lines(self, lines);
+        self.dots(codes, &loaded[..lines.len()], x, start)
     }
 }
 
@@ -222,6 +227,16 @@ pub(crate) fn load_padded<L: Lanes>(isa: L, x: &[f32], padding: f32) -> L::F {
     let mut lanes = [padding; LANES];
     lanes[..x.len()].copy_from_slice(x);
     isa.load(&lanes)
+}
+
+/// At most eight lines; those that are missing hold anything.
+#[inline(always)]
+pub(crate) fn load_lines<L: Lanes>(isa: L, lines: &[Line]) -> [L::B; 8] {
+    let mut loaded = [isa.load_line(&[0; 64]); 8];
+    for (loaded, line) in loaded.iter_mut().zip(lines) {
+        *loaded = isa.load_line(&line.0);
+    }
+    loaded
 }
 
 /// Stores as many lanes as `out` holds, at most sixteen.

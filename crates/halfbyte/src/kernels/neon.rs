@@ -7,7 +7,8 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::lanes::{Codes, Lanes};
+use super::buffer::Line;
+use super::lanes::{Codes, Lanes, load_lines};
 
 /// Proof of NEON, and how bytes are multiplied.
 ///
@@ -305,10 +306,11 @@ impl<D: Dot> Lanes for Neon<D> {
     fn dots_arranged<const W: usize>(
         self,
         codes: Codes,
-        lines: &[Self::B],
+        lines: &[Line],
         x: &[[i32; W]],
         start: [Self::I; W],
     ) -> [Self::I; W] {
-        self.0.dots_arranged(codes, lines, x, start)
+        let loaded = load_lines(self, lines);
+        self.0.dots_arranged(codes, &loaded[..lines.len()], x, start)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::buffer::{Line, resize};
 use super::kinds::{Kind, Terms};
-use super::lanes::{LANES, Lanes};
+use super::lanes::{LANES, Lanes, load_lines};
 use super::team::Disjoint;
 use super::tiles::{Group, TileForm};
 use crate::error::Result;
@@ -93,14 +93,12 @@ pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel
     }
 }
 
-/// Reads back what [`unpack`] wrote for 32 columns; the lines of codes stay arranged.
+/// Reads back what [`unpack`] wrote for 32 columns, and gives its lines of codes, which stay
+/// arranged.
 #[inline(always)]
-pub(super) fn group<L: Lanes, K: Kind>(isa: L, lines: &[Line]) -> Group<L> {
-    let (packed, rest) = lines.split_at(8);
-    let mut codes = [isa.load_line(&packed[0].0); 8];
-    for (code, line) in codes.iter_mut().zip(packed) {
-        *code = isa.load_line(&line.0);
-    }
+pub(super) fn group<L: Lanes, K: Kind>(isa: L, lines: &[Line]) -> (Group<L>, &[Line; 8]) {
+    let (arranged, rest) = lines.split_first_chunk().expect("a group has eight lines of codes");
+    let codes = load_lines(isa, arranged);
     let scale = load_float(isa, &rest[0]);
     let (zero, one) = (isa.splat(0.0), isa.splat_i(1));
     let mut group = Group { lines: codes, scale: [scale; 2], min: [zero; 2], sub: [one; 2] };
@@ -114,7 +112,7 @@ pub(super) fn group<L: Lanes, K: Kind>(isa: L, lines: &[Line]) -> Group<L> {
         }
         Terms::SubHalves => group.sub = [load_int(isa, &rest[1]), load_int(isa, &rest[2])],
     }
-    group
+    (group, arranged)
 }
 
 #[inline(always)]

@@ -73,9 +73,20 @@ impl Stream<'_> {
         let Self { w, x, groups, output } = self;
         debug_assert!(x.tiles().len() <= FEW_TILES, "{} tiles need a panel", x.tiles().len());
         let n_groups = w.k().div_ceil(GROUP);
+        let group_bytes = w.group_bytes() / n_groups.max(1);
+        // A single token waits for memory only, unless its sums go there, too.
+        if let [tile @ Tile { width: 1, .. }] = x.tiles() {
+            for group in groups {
+                let mut sums = [isa.splat(0.0)];
+                let weights = (form, w.group(group), group_bytes);
+                add_columns::<L, T, 1>(isa, weights, 0, x.words(*tile), &mut sums);
+                output.store(isa, group, *tile, &sums);
+            }
+            return;
+        }
         let block = if x.tiles().len() == 1 { n_groups.max(1) } else { SHORT_BLOCK };
         for group in groups {
-            let weights = (form, w.group(group), w.group_bytes() / n_groups.max(1));
+            let weights = (form, w.group(group), group_bytes);
             let mut sums = [[isa.splat(0.0); MOST_TOKENS]; FEW_TILES];
             for first in (0..n_groups).step_by(block) {
                 for (&tile, sums) in x.tiles().iter().zip(&mut sums) {
@@ -126,14 +137,14 @@ fn add_columns<L: Lanes, T: TileForm, const W: usize>(
     let mut acc = *sums;
     let (rows, _) = words.as_chunks::<W>();
     for (b, record) in (first..).zip(rows.as_chunks::<WORDS>().0) {
-        // A processor that multiplies for several tokens does not look ahead far enough by itself.
-        if const { W > 1 } {
+        // A processor that is busy multiplying does not look ahead far enough by itself.
+        if const { W > 1 || L::PREFETCHES } {
             for line in 0..group_bytes.div_ceil(64) {
                 isa.prefetch(bytes.as_ptr().wrapping_add(b * group_bytes + line * 64 + AHEAD));
             }
         }
         let group = form.group(isa, bytes, b);
-        add_group::<L, T::Kind, W, false>(isa, &group, record, &mut acc);
+        add_group::<L, T::Kind, W>(isa, &group, None, record, &mut acc);
     }
     *sums = acc;
 }
@@ -254,8 +265,8 @@ fn add_panel<L: Lanes, K: Kind, const W: usize>(
     let (rows, _) = words.as_chunks::<W>();
     let records = rows.as_chunks::<WORDS>().0;
     for (lines, record) in panel.chunks_exact(K::TERMS.lines()).zip(records) {
-        let group = panel::group::<L, K>(isa, lines);
-        add_group::<L, K, W, true>(isa, &group, record, &mut acc);
+        let (group, codes) = panel::group::<L, K>(isa, lines);
+        add_group::<L, K, W>(isa, &group, Some(codes), record, &mut acc);
     }
     *sums = acc;
 }

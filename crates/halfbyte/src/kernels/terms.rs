@@ -3,7 +3,10 @@
 //! Inlined functions only, here and in `product.rs`: the compiler may leave a closure, or what
 //! `array::map` calls, outside, where vectors travel through memory.
 
+use std::ops::Range;
+
 use super::activations::{WORDS, word};
+use super::buffer::Line;
 use super::kinds::{Kind, Terms};
 use super::lanes::{Codes, Lanes};
 use super::tiles::Group;
@@ -23,12 +26,13 @@ macro_rules! each_token {
 }
 pub(super) use each_token;
 
-/// Adds one 32-column group's terms to the tokens' sums; its lines are those of a panel where they
-/// are `ARRANGED`.
+/// Adds one 32-column group's terms to the tokens' sums. Where the group is from a panel, `arranged`
+/// are its lines there.
 #[inline(always)]
-pub(super) fn add_group<L: Lanes, K: Kind, const W: usize, const ARRANGED: bool>(
+pub(super) fn add_group<L: Lanes, K: Kind, const W: usize>(
     isa: L,
     group: &Group<L>,
+    arranged: Option<&[Line; 8]>,
     record: &[[i32; W]; WORDS],
     acc: &mut [L::F; W],
 ) {
@@ -38,18 +42,19 @@ pub(super) fn add_group<L: Lanes, K: Kind, const W: usize, const ARRANGED: bool>
             acc[TOKEN] = add_terms::<L, K, W>(isa, group, record, TOKEN, sums, acc[TOKEN]);
         });
     } else {
-        add_by_line::<L, K, W, ARRANGED>(isa, group, record, acc);
+        add_by_line::<L, K, W>(isa, group, arranged, record, acc);
     }
 }
 
 #[inline(always)]
-fn add_by_line<L: Lanes, K: Kind, const W: usize, const ARRANGED: bool>(
+fn add_by_line<L: Lanes, K: Kind, const W: usize>(
     isa: L,
     group: &Group<L>,
+    arranged: Option<&[Line; 8]>,
     record: &[[i32; W]; WORDS],
     acc: &mut [L::F; W],
 ) {
-    let [low, high] = tile_sums::<L, K, W, ARRANGED>(isa, &group.lines, record);
+    let [low, high] = tile_sums::<L, K, W>(isa, &group.lines, arranged, record);
     each_token!(TOKEN < W => {
         let sums = [low[TOKEN], high[TOKEN]];
         acc[TOKEN] = add_terms::<L, K, W>(isa, group, record, TOKEN, sums, acc[TOKEN]);
@@ -115,35 +120,37 @@ fn token_sums<L: Lanes, K: Kind, const W: usize>(
 
 /// As [`token_sums`], for all tokens.
 #[inline(always)]
-fn tile_sums<L: Lanes, K: Kind, const W: usize, const ARRANGED: bool>(
+fn tile_sums<L: Lanes, K: Kind, const W: usize>(
     isa: L,
     lines: &[L::B; 8],
+    arranged: Option<&[Line; 8]>,
     record: &[[i32; W]; WORDS],
 ) -> [[L::I; W]; 2] {
     if const { K::TERMS.is_per_half() } {
         let low = starts::<L, K, W>(isa, &record[word::HALF_START], word::HALF_UNIT);
         let high = starts::<L, K, W>(isa, &record[word::HALF_START + 1], word::HALF_UNIT);
         [
-            dots::<L, K, W, ARRANGED>(isa, &lines[..4], &record[..4], low),
-            dots::<L, K, W, ARRANGED>(isa, &lines[4..], &record[4..8], high),
+            dots::<L, K, W>(isa, (lines, arranged), 0..4, record, low),
+            dots::<L, K, W>(isa, (lines, arranged), 4..8, record, high),
         ]
     } else {
         let starts = starts::<L, K, W>(isa, &record[word::START], word::UNIT);
-        [dots::<L, K, W, ARRANGED>(isa, lines, &record[..8], starts); 2]
+        [dots::<L, K, W>(isa, (lines, arranged), 0..8, record, starts); 2]
     }
 }
 
 #[inline(always)]
-fn dots<L: Lanes, K: Kind, const W: usize, const ARRANGED: bool>(
+fn dots<L: Lanes, K: Kind, const W: usize>(
     isa: L,
-    lines: &[L::B],
-    x: &[[i32; W]],
+    (lines, arranged): (&[L::B; 8], Option<&[Line; 8]>),
+    which: Range<usize>,
+    record: &[[i32; W]; WORDS],
     start: [L::I; W],
 ) -> [L::I; W] {
-    if ARRANGED {
-        isa.dots_arranged(K::CODES, lines, x, start)
-    } else {
-        isa.dots(K::CODES, lines, x, start)
+    let x = &record[which.clone()];
+    match arranged {
+        Some(arranged) => isa.dots_arranged(K::CODES, &arranged[which], x, start),
+        None => isa.dots(K::CODES, &lines[which], x, start),
     }
 }
 

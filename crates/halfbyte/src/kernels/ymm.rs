@@ -6,7 +6,8 @@
 )]
 use std::arch::x86_64::*;
 
-use super::lanes::{Codes, Lanes};
+use super::buffer::Line;
+use super::lanes::{Codes, Lanes, load_lines};
 
 /// Proof of AVX2, FMA and F16C, and how they multiply bytes.
 ///
@@ -28,6 +29,18 @@ pub(super) unsafe trait Dot: Copy + Send + Sync {
         x: &[[i32; W]],
         start: [Ints; W],
     ) -> [Ints; W];
+    /// As [`Lanes::dots_arranged`].
+    #[inline(always)]
+    fn dots_arranged<const W: usize>(
+        self,
+        codes: Codes,
+        lines: &[Line],
+        x: &[[i32; W]],
+        start: [Ints; W],
+    ) -> [Ints; W] {
+        let loaded = load_lines(Ymm(self), lines);
+        self.dots(codes, &loaded[..lines.len()], x, start)
+    }
 }
 
 /// Sixteen i32, or 64 bytes.
@@ -64,6 +77,7 @@ impl<D: Dot> Lanes for Ymm<D> {
     const MAX_TILE: usize = 4;
     const SUMS: usize = 4;
     const BY_TOKEN: bool = false;
+    const PREFETCHES: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -237,5 +251,15 @@ impl<D: Dot> Lanes for Ymm<D> {
         start: [Self::I; W],
     ) -> [Self::I; W] {
         self.0.dots(codes, lines, x, start)
+    }
+    #[inline(always)]
+    fn dots_arranged<const W: usize>(
+        self,
+        codes: Codes,
+        lines: &[Line],
+        x: &[[i32; W]],
+        start: [Self::I; W],
+    ) -> [Self::I; W] {
+        self.0.dots_arranged(codes, lines, x, start)
     }
 }

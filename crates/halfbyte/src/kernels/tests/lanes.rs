@@ -3,6 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::super::buffer::Line;
 use super::super::lanes::{Codes, LANES, Lanes};
 use super::super::{Isa, Op};
 
@@ -260,8 +261,11 @@ fn dots<L: Lanes, const W: usize>(isa: L, case: &Case, results: &mut Results) {
             };
             push("dots", isa.dots(codes, &lines[..n], &x[..n], starts));
             if n % 4 == 0 {
-                let lines = isa.arrange(lines);
-                push("arranged dots", isa.dots_arranged(codes, &lines[..n], &x[..n], starts));
+                let mut arranged = [Line::default(); 8];
+                for (line, codes) in arranged.iter_mut().zip(isa.arrange(lines)) {
+                    isa.store_line(codes, &mut line.0);
+                }
+                push("arranged dots", isa.dots_arranged(codes, &arranged[..n], &x[..n], starts));
             }
         }
     }
