@@ -1,12 +1,13 @@
 //! Broken tokenizers: each is an error that names the field, none panics, hangs or eats memory.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use halfbyte::Error;
 use halfbyte::io::{Metadata, TokenizerSource, Value};
 use halfbyte::tokenizer::Tokenizer;
+use halfbyte_tests::Stopwatch;
 use serde_json::{Value as Json, json};
 
 /// A broken tokenizer, and what the message must name.
@@ -196,7 +197,7 @@ fn broken_tokenizers_are_errors_that_name_the_field() -> Result<()> {
             TokenizerSource::Json(bytes) | TokenizerSource::SentencePiece(bytes) => bytes.len(),
             _ => 1024,
         };
-        let (peak, start) = (peak_bytes(), Instant::now());
+        let (peak, start) = (peak_bytes(), Stopwatch::start());
         let result = Tokenizer::new(&case.source, &case.metadata);
         let (elapsed, grown) = (start.elapsed(), peak_bytes() - peak);
         match result {

@@ -7,6 +7,7 @@ pub mod vocabularies;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The shared data folder, if there is one: `HALFBYTE_SHARED`, or `../shared` beside the repository.
 pub fn shared() -> Option<PathBuf> {
@@ -25,6 +26,36 @@ pub fn data() -> PathBuf {
 #[expect(clippy::print_stderr, reason = "a test that does nothing must say so")]
 pub fn skip(what: &str) {
     eprintln!("skipped: {what} (no ../shared)");
+}
+
+/// Measures the time that this thread ran: other work on the machine does not count, where the
+/// system tells (Linux, to some milliseconds).
+#[derive(Debug)]
+pub struct Stopwatch {
+    start: Instant,
+    ran: Option<Duration>,
+}
+
+impl Stopwatch {
+    /// Starts now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { start: Instant::now(), ran: ran() }
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        let passed = self.start.elapsed();
+        let own = ran().zip(self.ran).map(|(now, then)| now.saturating_sub(then));
+        own.map_or(passed, |own| own.min(passed))
+    }
+}
+
+/// How long the scheduler has let this thread run.
+fn ran() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    stat.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// The rows of a table-driven test: all of them run, and all that fail are reported together.
