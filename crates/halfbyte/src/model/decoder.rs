@@ -245,15 +245,16 @@ impl Decoder {
             needs = needs | layer.up.needs();
         }
         self.norm(team, &layer.attn_norm, space, needs)?;
-        layer.qkv.forward(team, brake, &mut space.x, &mut space.qkv, false);
+        let (qkv, _) = Workspace::attention(&mut space.inner, &space.places);
+        layer.qkv.forward(team, brake, &mut space.x, qkv, false);
         if !sequential {
             // The feed-forward's input is the residual before attention adds to it.
             self.up((team, brake), layer, space)?;
         }
         self.attend((team, brake), i, batch, space);
         let k = self.config.n_heads * self.config.head_dim;
-        let attended = Plain { x: &space.attended, k };
-        let rows = space.attended.len() / k;
+        let (_, attended) = Workspace::attention(&mut space.inner, &space.places);
+        let (rows, attended) = (attended.len() / k, Plain { x: attended, k });
         space.x.fill(team, &attended, (rows, k), layer.attn_output.needs())?;
         layer.attn_output.forward(team, brake, &mut space.x, &mut space.hidden, true);
         if sequential {
@@ -286,7 +287,8 @@ impl Decoder {
         if let Some(norm) = &layer.ffn_norm {
             self.norm(team, norm, space, layer.up.needs())?;
         }
-        layer.up.forward(team, brake, &mut space.x, &mut space.up, false);
+        let up = &mut space.inner[space.places.up.clone()];
+        layer.up.forward(team, brake, &mut space.x, up, false);
         Ok(())
     }
 
@@ -302,13 +304,14 @@ impl Decoder {
         let stride = (n_heads + 2 * n_kv_heads) * dim;
         let shape = AttentionShape { n_heads, scale: 1.0 / (dim as f32).sqrt() };
         let rotated = ((n_heads + n_kv_heads) * dim, dim);
-        self.rope.rotate(team, &space.rope, (&mut space.qkv, stride), rotated);
+        let (qkv, attended) = Workspace::attention(&mut space.inner, &space.places);
+        self.rope.rotate(team, &space.rope, (qkv, stride), rotated);
         let mut row = 0;
         for step in &mut batch.steps {
             let (first, n) = (step.cache.len(), step.tokens.len());
-            let qkv = &space.qkv[row * stride..][..n * stride];
+            let qkv = &qkv[row * stride..][..n * stride];
             step.cache.write(team, i, (qkv, stride, n_heads * dim), n);
-            let out = &mut space.attended[row * n_heads * dim..][..n * n_heads * dim];
+            let out = &mut attended[row * n_heads * dim..][..n * n_heads * dim];
             let out = (out, &mut space.attention);
             attention(team, brake, shape, (step.cache, i), (qkv, stride), first, out);
             row += n;
@@ -328,8 +331,9 @@ impl Decoder {
             Mlp::GeluTanh => Activation::GeluTanh,
             Mlp::GeluErf => Activation::GeluErf,
         };
-        let inner = Activated { kind, x: &space.up, stride, width };
-        space.x.fill(team, &inner, (space.up.len() / stride, width), layer.down.needs())?;
+        let up = &space.inner[space.places.up.clone()];
+        let inner = Activated { kind, x: up, stride, width };
+        space.x.fill(team, &inner, (up.len() / stride, width), layer.down.needs())?;
         layer.down.forward(team, brake, &mut space.x, &mut space.hidden, true);
         Ok(())
     }

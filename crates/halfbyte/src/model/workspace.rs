@@ -1,5 +1,8 @@
 //! The buffers of a forward pass, kept from pass to pass.
 
+use std::ops::Range;
+
+use super::architecture::{Mlp, Residual};
 use super::config::ModelConfig;
 use super::decoder::Step;
 use crate::error::Result;
@@ -13,21 +16,38 @@ pub(super) struct Workspace {
     pub(super) hidden: Vec<f32>,
     /// What the current norm measured of each row of `hidden` (m).
     pub(super) stats: Vec<Stats>,
-    /// `[q | k | v]` (m, (H + 2K)·D).
-    pub(super) qkv: Vec<f32>,
-    /// Attention's output (m, H·D).
-    pub(super) attended: Vec<f32>,
+    /// What attention and the feed-forward compute, at `places`.
+    pub(super) inner: Vec<f32>,
+    /// Where in `inner`.
+    pub(super) places: Places,
     /// Attention's unpacked keys and values.
     pub(super) attention: Scratch,
-    /// `[gate | up]` (m, 2F) or `up` (m, F).
-    pub(super) up: Vec<f32>,
     /// Rotary tables (m, `n_rot`).
     pub(super) rope: Vec<f32>,
     /// The current matrix's input.
     pub(super) x: Activations,
 }
 
+/// Parts of [`Workspace::inner`].
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// `[q | k | v]` (m, (H + 2K)·D), then attention's output (m, H·D).
+    pub(super) attention: Range<usize>,
+    /// Elements of the former.
+    pub(super) qkv: usize,
+    /// `[gate | up]` (m, 2F) or `up` (m, F). Over `attention` where that is done by then.
+    pub(super) up: Range<usize>,
+}
+
 impl Workspace {
+    /// `[q | k | v]` and attention's output, in `inner` at `places`.
+    pub(super) fn attention<'a>(
+        inner: &'a mut [f32],
+        places: &Places,
+    ) -> (&'a mut [f32], &'a mut [f32]) {
+        inner[places.attention.clone()].split_at_mut(places.qkv)
+    }
+
     /// Sizes the buffers for `steps` and computes their positions' rotary tables.
     pub(super) fn prepare(
         &mut self,
@@ -37,17 +57,16 @@ impl Workspace {
     ) -> Result<()> {
         let rows: usize = steps.iter().map(|step| step.tokens.len()).sum();
         let ModelConfig { n_heads, n_kv_heads, head_dim, hidden_size, feed_forward, .. } = *config;
-        let gated = config.architecture.mlp == super::architecture::Mlp::GatedSilu;
-        let up = if gated { 2 * feed_forward } else { feed_forward };
-        for (buffer, width) in [
-            (&mut self.hidden, hidden_size),
-            (&mut self.qkv, (n_heads + 2 * n_kv_heads) * head_dim),
-            (&mut self.attended, n_heads * head_dim),
-            (&mut self.up, up),
-            (&mut self.rope, rope.table_len()),
-        ] {
-            resize(buffer, rows * width)?;
-        }
+        let gated = config.architecture.mlp == Mlp::GatedSilu;
+        let up = rows * if gated { 2 * feed_forward } else { feed_forward };
+        let qkv = rows * (n_heads + 2 * n_kv_heads) * head_dim;
+        let attention = 0..qkv + rows * n_heads * head_dim;
+        // With a parallel residual the feed-forward begins before attention.
+        let up_start = if config.residual == Residual::Sequential { 0 } else { attention.end };
+        self.places = Places { attention, qkv, up: up_start..up_start + up };
+        resize(&mut self.inner, self.places.attention.end.max(self.places.up.end))?;
+        resize(&mut self.hidden, rows * hidden_size)?;
+        resize(&mut self.rope, rows * rope.table_len())?;
         let positions = steps.iter().flat_map(|step| {
             let first = step.cache.len();
             first..first + step.tokens.len()
