@@ -34,6 +34,28 @@ pub enum Value {
     F64s(Vec<f64>),
 }
 
+impl Value {
+    /// Whether it is an array of values.
+    fn is_array(&self) -> bool {
+        use Value::{Bool, F32, F64, I8, I16, I32, I64, String, U8, U16, U32, U64};
+        !matches!(
+            self,
+            U8(_)
+                | I8(_)
+                | U16(_)
+                | I16(_)
+                | U32(_)
+                | I32(_)
+                | F32(_)
+                | Bool(_)
+                | String(_)
+                | U64(_)
+                | I64(_)
+                | F64(_)
+        )
+    }
+}
+
 /// Metadata in file order, looked up by key.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
@@ -58,6 +80,12 @@ impl Metadata {
     /// Removes `key`.
     pub fn remove(&mut self, key: &str) {
         self.entries.retain(|(k, _)| k != key);
+    }
+
+    /// A copy without the arrays whose keys start with `prefix`.
+    pub(crate) fn without_arrays(&self, prefix: &str) -> Self {
+        let drops = |(key, value): &&(String, Value)| key.starts_with(prefix) && value.is_array();
+        Self { entries: self.entries.iter().filter(|entry| !drops(entry)).cloned().collect() }
     }
 
     /// All entries in file order.

@@ -105,7 +105,7 @@ impl Model {
         Ok(Self(Arc::new(Inner {
             decoder,
             tokenizer,
-            metadata: checkpoint.metadata().clone(),
+            metadata: checkpoint.metadata().without_arrays("tokenizer."),
             path: checkpoint.path().to_owned(),
             fingerprint,
             cache_type: options.cache_type,
@@ -132,7 +132,8 @@ impl Model {
         self.0.tokenizer.as_ref().map_err(|message| Error::Tokenizer(message.clone()))
     }
 
-    /// The file's metadata under GGUF keys.
+    /// The file's metadata under GGUF keys, without the lists of tokens, which are in memory once:
+    /// in [`tokenizer`](Self::tokenizer).
     pub fn metadata(&self) -> &Metadata {
         &self.0.metadata
     }

@@ -173,7 +173,7 @@ impl Tokenizer {
             match (part, &self.engine) {
                 (Part::Token(id), _) => ids.push(id),
                 (Part::Text(text), Engine::SentencePiece(engine)) => {
-                    engine.encode(text, *after_token, ids)?;
+                    engine.encode(&self.vocab, text, *after_token, ids)?;
                 }
                 (Part::Text(text), Engine::ByteLevel(engine)) => engine.encode(text, ids)?,
                 (Part::Text(text), Engine::HuggingFace(engine)) => {

@@ -3,7 +3,6 @@
 //! Source: google/sentencepiece, `src/bpe_model.cc` and `src/normalizer.cc`.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use super::merge::{Merge, merge_all};
 use super::vocab::{Kind, VISIBLE_SPACE, Vocab};
@@ -21,7 +20,8 @@ pub(super) struct Normalization {
 /// An encoder over pieces and their scores.
 #[derive(Debug)]
 pub(super) struct SentencePiece {
-    pieces: HashMap<Box<[u8]>, Merge>,
+    /// By token id.
+    ranks: Vec<u32>,
     longest: usize,
     bytes: [Option<u32>; 256],
     unknown: Option<u32>,
@@ -54,29 +54,38 @@ impl SentencePiece {
             )));
         }
         let ranks = ranks(scores);
-        let mut pieces = HashMap::with_capacity(vocab.len());
         let mut bytes = [None; 256];
         for (id, token) in vocab.iter() {
-            match (token.kind, &*token.bytes) {
-                (Kind::Normal | Kind::UserDefined, _) => {
-                    let rank = ranks[id as usize];
-                    pieces.insert(token.text.clone(), Merge { rank, id });
-                }
-                (Kind::Byte, &[byte]) => bytes[usize::from(byte)] = Some(id),
-                _ => {}
+            if let (Kind::Byte, &[byte]) = (token.kind, &*token.bytes) {
+                bytes[usize::from(byte)] = Some(id);
             }
         }
-        let longest = pieces.keys().map(|piece| piece.len()).max().unwrap_or(0);
+        let pieces = vocab.iter().filter(|(_, token)| is_piece(token.kind));
+        let longest = pieces.map(|(_, token)| token.text.len()).max().unwrap_or(0);
         let unknown = vocab.iter().find(|(_, token)| token.kind == Kind::Unknown).map(|(id, _)| id);
-        Ok(Self { pieces, longest, bytes, unknown, normalization })
+        Ok(Self { ranks, longest, bytes, unknown, normalization })
     }
 
-    /// Appends the ids of `text`; `prefix` says whether it may get a space in front.
+    /// What makes `text`, if it is a piece of `vocab`, which must be the one that this was made for.
+    fn piece(&self, vocab: &Vocab, text: &[u8]) -> Option<Merge> {
+        let id = vocab.id(text)?;
+        let rank = *self.ranks.get(id as usize)?;
+        is_piece(vocab.get(id)?.kind).then_some(Merge { rank, id })
+    }
+
+    /// Appends the ids of `text`, with the vocabulary that this was made for; `prefix` says whether
+    /// it may get a space in front.
     ///
     /// # Errors
     ///
     /// [`Error::Tokenizer`] if the vocabulary has no token for a character, its bytes or unknowns.
-    pub(super) fn encode(&self, text: &str, prefix: bool, ids: &mut Vec<u32>) -> Result<()> {
+    pub(super) fn encode(
+        &self,
+        vocab: &Vocab,
+        text: &str,
+        prefix: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
         let text = self.normalize(text, prefix);
         let parts = text.char_indices().map(|(i, c)| (i..i + c.len_utf8(), None));
         let symbols = merge_all(parts, |left, right| {
@@ -84,12 +93,12 @@ impl SentencePiece {
             if range.len() > self.longest {
                 return None;
             }
-            self.pieces.get(&text.as_bytes()[range]).copied()
+            self.piece(vocab, &text.as_bytes()[range])
         });
         let mut after_unknown = false;
         for symbol in symbols {
             let piece = &text.as_bytes()[symbol.range];
-            if let Some(found) = self.pieces.get(piece) {
+            if let Some(found) = self.piece(vocab, piece) {
                 ids.push(found.id);
                 after_unknown = false;
                 continue;
@@ -124,6 +133,11 @@ impl SentencePiece {
     }
 }
 
+/// Whether text is made of tokens of that kind, byte tokens apart.
+fn is_piece(kind: Kind) -> bool {
+    matches!(kind, Kind::Normal | Kind::UserDefined)
+}
+
 /// The ranks of `scores`: the highest score has rank 0, equal scores share a rank.
 fn ranks(scores: &[f32]) -> Vec<u32> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
@@ -150,14 +164,15 @@ mod tests {
     use super::super::vocab::Spelling;
     use super::*;
 
-    /// A vocabulary from (spelling, kind, score) rows.
-    fn encoder(rows: &[(&str, Kind, f32)], normalization: Normalization) -> SentencePiece {
+    /// A vocabulary from (spelling, kind, score) rows, and its encoder.
+    fn encoder(rows: &[(&str, Kind, f32)], normalization: Normalization) -> (Vocab, SentencePiece) {
         let mut vocab = Vocab::with_capacity(rows.len(), "rows").unwrap();
         for (text, kind, _) in rows {
             vocab.push(text.as_bytes(), *kind, Spelling::SentencePiece, "rows").unwrap();
         }
         let scores: Vec<f32> = rows.iter().map(|row| row.2).collect();
-        SentencePiece::new(&vocab, &scores, normalization, "scores").unwrap()
+        let encoder = SentencePiece::new(&vocab, &scores, normalization, "scores").unwrap();
+        (vocab, encoder)
     }
 
     const PLAIN: Normalization =
@@ -168,12 +183,12 @@ mod tests {
         let row = |text, score| (text, Kind::Normal, score);
         let rows =
             [row("a", -9.0), row("b", -9.0), row("ab", -2.0), row("ba", -2.0), row("aab", -1.0)];
-        let encoder = encoder(&rows, PLAIN);
+        let (vocab, encoder) = encoder(&rows, PLAIN);
         let cases: [(&str, &[u32]); 4] =
             [("aba", &[2, 0]), ("bab", &[3, 1]), ("aab", &[4]), ("abab", &[2, 2])];
         for (text, expected) in cases {
             let mut ids = Vec::new();
-            encoder.encode(text, true, &mut ids).unwrap();
+            encoder.encode(&vocab, text, true, &mut ids).unwrap();
             assert_eq!(ids, expected, "{text}");
         }
     }
@@ -191,7 +206,8 @@ mod tests {
         ];
         for (rows, text, expected) in cases {
             let mut ids = Vec::new();
-            encoder(rows, PLAIN).encode(text, true, &mut ids).unwrap();
+            let (vocab, encoder) = encoder(rows, PLAIN);
+            encoder.encode(&vocab, text, true, &mut ids).unwrap();
             assert_eq!(ids, expected, "{text}");
         }
     }
@@ -208,7 +224,7 @@ mod tests {
         for (add_space_prefix, remove_extra_whitespaces, text, expected) in cases {
             let normalization = Normalization { add_space_prefix, remove_extra_whitespaces };
             let rows = [("a", Kind::Normal, 0.0)];
-            assert_eq!(encoder(&rows, normalization).normalize(text, true), expected, "{text:?}");
+            assert_eq!(encoder(&rows, normalization).1.normalize(text, true), expected, "{text:?}");
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The table of tokens: how each is spelled, what bytes it stands for, what kind it is.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::alphabet;
 use crate::error::{Error, Result};
@@ -54,7 +57,9 @@ pub(super) struct Token {
 #[derive(Debug, Default)]
 pub(super) struct Vocab {
     tokens: Vec<Token>,
-    by_text: HashMap<Box<[u8]>, u32>,
+    /// Ids by the hash of their spelling: the spellings themselves stand in `tokens` only.
+    by_text: HashTable<u32>,
+    hasher: RandomState,
 }
 
 impl Kind {
@@ -84,7 +89,11 @@ impl Vocab {
                 "{field} has {n_tokens} entries, expected 1 to {MAX_TOKENS}"
             )));
         }
-        Ok(Self { tokens: Vec::with_capacity(n_tokens), by_text: HashMap::with_capacity(n_tokens) })
+        Ok(Self {
+            tokens: Vec::with_capacity(n_tokens),
+            by_text: HashTable::with_capacity(n_tokens),
+            hasher: RandomState::new(),
+        })
     }
 
     /// Adds the next token; `field` names the list in messages.
@@ -110,11 +119,19 @@ impl Vocab {
         if kind == Kind::Unused && text.is_empty() {
             return Ok(());
         }
-        match self.by_text.insert(text.into(), id as u32) {
-            None => Ok(()),
-            Some(first) => Err(Error::Tokenizer(format!(
-                "{field}[{id}] is {:?}, the same as token {first}: spellings must differ",
-                String::from_utf8_lossy(text)
+        let (tokens, hasher) = (&self.tokens, &self.hasher);
+        let spelling_of = |&id: &u32| &*tokens[id as usize].text;
+        let same = |id: &u32| spelling_of(id) == text;
+        let hash = |id: &u32| hasher.hash_one(spelling_of(id));
+        match self.by_text.entry(hasher.hash_one(text), same, hash) {
+            Entry::Vacant(place) => {
+                place.insert(id as u32);
+                Ok(())
+            }
+            Entry::Occupied(first) => Err(Error::Tokenizer(format!(
+                "{field}[{id}] is {:?}, the same as token {}: spellings must differ",
+                String::from_utf8_lossy(text),
+                first.get()
             ))),
         }
     }
@@ -131,7 +148,8 @@ impl Vocab {
 
     /// The id of that spelling.
     pub(super) fn id(&self, text: &[u8]) -> Option<u32> {
-        self.by_text.get(text).copied()
+        let same = |&id: &u32| &*self.tokens[id as usize].text == text;
+        self.by_text.find(self.hasher.hash_one(text), same).copied()
     }
 
     /// All tokens with their ids.
