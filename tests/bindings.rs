@@ -1,8 +1,12 @@
-//! What bindings need: generations that own their session.
+//! What bindings need: generations that own their session, and scores that can be cancelled.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use halfbyte::{Chat, ChatTemplate, GenerationConfig, Message, Model, ModelOptions};
+use halfbyte::{
+    Cancel, Chat, ChatTemplate, Error, GenerationConfig, Hooks, Message, Model, ModelOptions,
+    Progress,
+};
 
 const PROMPT: &str = "Once upon a time there was a little girl who";
 
@@ -23,6 +27,41 @@ fn sampling(seed: u64) -> GenerationConfig {
         logprobs: Some(2),
         ..GenerationConfig::default()
     }
+}
+
+#[test]
+fn likelihoods_in_a_batch_are_those_of_each_pair_alone() {
+    let model = model();
+    let long = "There was a dog who liked to run in the park. ".repeat(12);
+    let mut pairs = Vec::new();
+    // More pairs than are computed together; neighbours share contexts, one context is long.
+    for (i, context) in ["Once upon a", "One day,", &long, "", "The cat"].iter().enumerate() {
+        for ending in [" time", " girl went home", " dog", " and then, at last, she slept"] {
+            for n in 1..=4 + i % 2 {
+                pairs.push(model.encode_pair(context, &ending.repeat(n)).unwrap());
+            }
+        }
+    }
+    let alone: Vec<_> =
+        pairs.iter().map(|(a, b)| model.log_likelihood_tokens(a, b).unwrap()).collect();
+    let done = Arc::new(AtomicUsize::new(0));
+    let seen = done.clone();
+    let progress = Progress::new(move |d, _| seen.store(d as usize, Ordering::Relaxed));
+    let hooks = Hooks { progress: Some(progress), ..Hooks::default() };
+    assert_eq!(model.log_likelihood_batch(&pairs, &hooks).unwrap(), alone);
+    assert_eq!(done.load(Ordering::Relaxed), pairs.len());
+
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let cancelled = Hooks::cancelled_by(&cancel);
+    let result = model.log_likelihood_batch(&pairs, &cancelled);
+    assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
+    let tokens = &pairs[0].0;
+    assert!(matches!(model.logits_with(tokens, &cancelled), Err(Error::Cancelled)));
+    assert!(matches!(model.embed_tokens_with(tokens, &cancelled), Err(Error::Cancelled)));
+    let empty = (pairs[0].0.clone(), Vec::new());
+    let result = model.log_likelihood_batch(&[pairs[0].clone(), empty], &Hooks::default());
+    assert!(matches!(result, Err(Error::Config { .. })), "{result:?}");
 }
 
 #[test]
