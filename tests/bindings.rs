@@ -1,4 +1,4 @@
-//! What bindings need: generations that own their session, and scores that can be cancelled.
+//! What bindings need: generations that own their session, and a brake and progress on all long work.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -104,3 +104,13 @@ fn an_answer_apart_is_the_answer() {
     }
 }
 
+#[test]
+fn loading_can_be_cancelled() {
+    let cancel = Cancel::new();
+    let pull = cancel.clone();
+    let progress = Progress::new(move |_, _| pull.cancel());
+    let options =
+        ModelOptions { progress: Some(progress), cancel: Some(cancel), ..ModelOptions::default() };
+    let result = open(&options).map(|_| ());
+    assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
+}
