@@ -60,7 +60,7 @@ class Generation:
         """
     def report(self, /) -> tuple[str, str | None, str | None, tuple[int, int, int], tuple[float, float], int]:
         """
-        What is known about it so far.
+        What is known about it so far; while a thread computes, what was known before.
         """
 
 @final

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
 from halfbyte._results import Completion, NativePiece, Piece, Timings, Usage, piece
+from halfbyte.errors import BusyError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -53,6 +54,9 @@ class Stream(Iterator[Piece]):
             raise StopIteration
         try:
             native = self._native.next()
+        except BusyError:
+            # Another thread is reading; it goes on.
+            raise
         except BaseException:
             self._end()
             raise
@@ -81,8 +85,12 @@ class Stream(Iterator[Piece]):
         elif not self._ended:
             try:
                 self._pieces += self._native.finish()
-            finally:
+            except BusyError:
+                raise
+            except BaseException:
                 self._end()
+                raise
+            self._end()
         report = self._native.report()
         return Completion(report[0], self._pieces, report)
 

@@ -77,6 +77,21 @@ def test_another_thread_may_cancel(model: halfbyte.Model) -> None:
     assert time.perf_counter() - start < 5
 
 
+def test_another_thread_may_close_and_ask(model: halfbyte.Model) -> None:
+    session = model.session()
+    options: dict[str, Any] = dict(max_new_tokens=10**6, ignore_eos=True, context_policy="shift")
+    stream = session.generate(PROMPT, stream=True, **options)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(stream.result)
+        time.sleep(0.1)
+        assert stream.usage.prompt_tokens > 0 and stream.seed >= 0, "asking never waits"
+        with pytest.raises(halfbyte.BusyError):
+            next(stream)
+        stream.close()
+        assert running.result(timeout=5).finish_reason == "cancelled"
+    assert len(session) > 0
+
+
 def test_the_event_loop_keeps_turning(model: halfbyte.Model) -> None:
     gaps: list[float] = []
 

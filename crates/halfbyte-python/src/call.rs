@@ -14,7 +14,7 @@ use crate::error::{exception, raise};
 use crate::processor::Processor;
 
 /// How long a waiting thread sleeps before it looks for Ctrl-C and reports progress.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// One long call: its brake, what it has reached, and what a callback raised meanwhile.
 #[derive(Clone)]
@@ -123,11 +123,26 @@ impl Call {
         work: impl FnOnce() -> T + Send,
     ) -> PyResult<T> {
         check_process(self.process)?;
-        let outcome = if self.progress.is_some() || is_main_thread(py)? {
-            self.run_watched(py, work)?
-        } else {
-            py.detach(|| catch_unwind(AssertUnwindSafe(work)))
-        };
+        if !(self.progress.is_some() || is_main_thread(py)?) {
+            return self.run_here(py, work);
+        }
+        let outcome = self.run_watched(py, work)?;
+        self.conclude(outcome)
+    }
+
+    /// Does `work` on the caller's thread, which hears of Ctrl-C only afterwards.
+    pub(crate) fn run_here<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce() -> T + Send,
+    ) -> PyResult<T> {
+        check_process(self.process)?;
+        let outcome = py.detach(|| catch_unwind(AssertUnwindSafe(work)));
+        self.conclude(outcome)
+    }
+
+    /// The result, unless a callback raised or the work panicked.
+    fn conclude<T>(&self, outcome: Outcome<T>) -> PyResult<T> {
         self.fault.take()?;
         outcome.map_err(|panic| {
             let words = panic.downcast_ref::<String>().map(String::as_str);

@@ -1,13 +1,15 @@
 //! A running generation, taken piece by piece or to its end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use halfbyte::generate::{Timings, Usage};
 use halfbyte::{Completion, FinishReason, Generation as Running, Piece};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::call::Call;
+use crate::call::{Call, TICK};
 use crate::error::{busy, raise};
 use crate::options;
 use crate::session::Slot;
@@ -38,12 +40,14 @@ pub(crate) struct Generation {
     call: Call,
     state: Mutex<State>,
     home: Mutex<Home>,
+    /// Whether the last piece took less time than a look for Ctrl-C waits.
+    is_quick: AtomicBool,
 }
 
 enum State {
     Ready(Box<Running<'static>>),
-    /// A thread is computing.
-    Busy,
+    /// A thread is computing; this was known before.
+    Busy(Report),
     Ended(Report),
 }
 
@@ -79,7 +83,7 @@ impl Generation {
 
     pub(crate) fn new(call: Call, running: Running<'static>, home: Home) -> Self {
         let state = Mutex::new(State::Ready(Box::new(running)));
-        Self { call, state, home: Mutex::new(home) }
+        Self { call, state, home: Mutex::new(home), is_quick: AtomicBool::new(false) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,48 +96,49 @@ impl Generation {
     fn with<T: Send>(
         &self,
         py: Python<'_>,
+        is_quick: bool,
         work: impl FnOnce(&mut Running<'static>) -> T + Send,
     ) -> PyResult<Option<T>> {
-        let mut running = {
-            let mut state = self.state();
-            match std::mem::replace(&mut *state, State::Busy) {
-                State::Ready(running) => running,
-                State::Busy => return Err(busy("the stream")),
-                ended @ State::Ended(_) => {
-                    *state = ended;
-                    return Ok(None);
-                }
-            }
+        let Some(mut running) = self.take()? else { return Ok(None) };
+        let result = if is_quick {
+            self.call.run_here(py, || work(&mut running))
+        } else {
+            self.call.run_plain(py, || work(&mut running))
         };
-        let result = self.call.run_plain(py, || work(&mut running));
+        let has_ended = running.finish_reason().is_some() || self.call.cancel().is_cancelled();
         *self.state() = State::Ready(running);
-        let ended = !self.is_running();
-        if ended || result.is_err() {
+        if has_ended || result.is_err() {
             self.settle();
         }
         result.map(Some)
     }
 
-    fn is_running(&self) -> bool {
-        match &*self.state() {
+    /// Takes the generation out; `None` if it has ended.
+    fn take(&self) -> PyResult<Option<Box<Running<'static>>>> {
+        let mut state = self.state();
+        match &*state {
             State::Ready(running) => {
-                running.finish_reason().is_none() && !self.call.cancel().is_cancelled()
+                let busy = State::Busy(report_of(running));
+                match std::mem::replace(&mut *state, busy) {
+                    State::Ready(running) => Ok(Some(running)),
+                    State::Busy(_) | State::Ended(_) => Ok(None),
+                }
             }
-            State::Busy => true,
-            State::Ended(_) => false,
+            State::Busy(_) => Err(busy("the stream")),
+            State::Ended(_) => Ok(None),
         }
     }
 
-    /// Ends it here: the session goes home, and what was asked about it stays.
+    /// Ends it here: the session goes home, and what was asked about it stays. While a thread
+    /// computes, that thread ends it.
     fn settle(&self) {
         let mut state = self.state();
-        match std::mem::replace(&mut *state, State::Busy) {
-            State::Ready(running) => {
-                *state = State::Ended(report_of(&running));
+        if let State::Ready(running) = &*state {
+            let ended = State::Ended(report_of(running));
+            if let State::Ready(running) = std::mem::replace(&mut *state, ended) {
                 drop(state);
                 self.go_home(*running);
             }
-            other => *state = other,
         }
     }
 
@@ -160,7 +165,10 @@ impl Drop for Generation {
 impl Generation {
     /// The next piece, None at the end.
     fn next(&self, py: Python<'_>) -> PyResult<Option<Written>> {
-        match self.with(py, Iterator::next)?.flatten() {
+        let start = Instant::now();
+        let piece = self.with(py, self.is_quick.load(Ordering::Relaxed), Iterator::next)?;
+        self.is_quick.store(start.elapsed() < TICK, Ordering::Relaxed);
+        match piece.flatten() {
             Some(Ok(piece)) => Ok(Some(written(piece))),
             Some(Err(error)) => {
                 self.settle();
@@ -173,7 +181,7 @@ impl Generation {
     /// All pieces that are left.
     fn finish(&self, py: Python<'_>) -> PyResult<Vec<Written>> {
         let all = |running: &mut Running<'static>| running.collect::<halfbyte::Result<Vec<_>>>();
-        match self.with(py, all)?.unwrap_or(Ok(Vec::new())) {
+        match self.with(py, false, all)?.unwrap_or(Ok(Vec::new())) {
             Ok(pieces) => Ok(pieces.into_iter().map(written).collect()),
             Err(error) => {
                 self.settle();
@@ -193,12 +201,11 @@ impl Generation {
         self.settle();
     }
 
-    /// What is known about it so far.
-    fn report(&self) -> PyResult<Report> {
+    /// What is known about it so far; while a thread computes, what was known before.
+    fn report(&self) -> Report {
         match &*self.state() {
-            State::Ready(running) => Ok(report_of(running)),
-            State::Busy => Err(busy("the stream")),
-            State::Ended(report) => Ok(report.clone()),
+            State::Ready(running) => report_of(running),
+            State::Busy(report) | State::Ended(report) => report.clone(),
         }
     }
 }

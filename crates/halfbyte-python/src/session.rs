@@ -60,7 +60,11 @@ impl<T> Slot<T> {
 
     /// Drops the value, now or when it is put back.
     pub(crate) fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Lent::Closed;
+        let mut lent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *lent, Lent::Closed);
+        // Dropping may run Python, which may come here again.
+        drop(lent);
+        drop(old);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
