@@ -72,7 +72,7 @@ fn build(root: &Path, tools: &Path, target: &str) -> anyhow::Result<PathBuf> {
     let folder = target_dir(root).join("wheels").join(target);
     drop(std::fs::remove_dir_all(&folder));
     let mut maturin = maturin(root, tools)?;
-    maturin.args(["build", "--release", "--zig", "--compatibility", "manylinux2014"]);
+    maturin.args(["build", "--release", "--locked", "--zig", "--compatibility", "manylinux2014"]);
     maturin.args(["--target", target, "--out"]).arg(&folder);
     process::run(maturin)?;
     take(root, &folder)
@@ -89,8 +89,9 @@ fn sdist(root: &Path, tools: &Path) -> anyhow::Result<()> {
     let mut pip = Command::new(tools);
     pip.args(["-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir"]);
     pip.arg(folder.join("built")).arg(&archive);
-    // Its own target folder would compile all anew.
-    pip.env("CARGO_TARGET_DIR", target_dir(root)).env("PATH", path_with(tools)?);
+    // Unoptimized and beside what is built already: whether it builds is the question.
+    pip.env("MATURIN_PEP517_ARGS", "--profile dev").env("CARGO_TARGET_DIR", target_dir(root));
+    pip.env("PATH", path_with(tools)?);
     process::run(pip)?;
     println!("{}: builds", archive.display());
     Ok(())
