@@ -56,6 +56,8 @@ def test_wrong_arguments_say_what_would_be_right(tmp_path: Path) -> None:
         with pytest.raises(kind, match=words) as caught:
             halfbyte.Model(**arguments)
         assert isinstance(caught.value, (halfbyte.Error, TypeError)), arguments
+    with pytest.raises(ZeroDivisionError):
+        halfbyte.Model(progress=lambda done, total: 1 // 0)
     with pytest.raises(halfbyte.FileMissingError) as missing:
         halfbyte.Model(tmp_path / "missing.gguf")
     assert missing.value.errno == 2 and str(missing.value.filename).endswith("missing.gguf")

@@ -109,6 +109,9 @@ def test_a_typed_program_passes_mypy_strict(mypy: None) -> None:
     command = [sys.executable, "-m", "mypy", "--strict", str(program)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent)
     assert run.returncode == 0, run.stdout
+    whole = [sys.executable, "-c", program.read_text()]
+    run = subprocess.run(whole, capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert run.returncode == 0 and "gptj" in run.stdout, run.stderr
     wrong = program.read_text().replace("max_new_tokens=8", 'max_new_tokens="8"')
     run = subprocess.run([*command[:-1], "-c", wrong], capture_output=True, text=True,
                          cwd=PACKAGE.parent)  # fmt: skip
