@@ -57,9 +57,9 @@ pub(crate) fn examples(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where cargo puts what it builds.
+/// Where cargo, which runs in `root`, puts what it builds.
 pub(crate) fn target_dir(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+    root.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// The sums over all `test result:` lines.
