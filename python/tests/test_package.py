@@ -86,6 +86,12 @@ def test_every_public_thing_is_documented() -> None:
                 assert value.__doc__, f"{name}.{method}"
 
 
+def test_the_notices_are_those_of_the_embedded_model() -> None:
+    source = REPOSITORY / "crates" / "halfbyte-model"
+    for name in ("LICENSE-APACHE", "NOTICE", "ATTRIBUTIONS.md"):
+        assert (REPOSITORY / "python" / name).read_text() == (source / name).read_text(), name
+
+
 @pytest.mark.parametrize("readme", ["README.md", "python/README.md"])
 def test_programs_in_the_readme_run(
     readme: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -1,7 +1,7 @@
 //! `halfbyte._native`: the core's types for Python, converted and nothing else.
 //!
 //! What Python users see is in `python/halfbyte`; its classes hold the ones here. Start reading at
-//! `_native`, which lists every export, and at [`call::Call`], through which every long call goes.
+//! `_native`, which lists every export, and at `Call`, through which every long call goes.
 
 mod call;
 mod chat;
