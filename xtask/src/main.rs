@@ -10,7 +10,9 @@ mod emulate;
 mod layers;
 mod package_test;
 mod process;
+mod python;
 mod test;
+mod wheels;
 
 use std::path::{Path, PathBuf};
 
@@ -45,6 +47,10 @@ enum Command {
     Emulate(emulate::Args),
     /// Use the packaged crates from a project of its own, as a user would.
     PackageTest,
+    /// Build the Python package in place, compare its stubs and run its tests.
+    Python(python::Args),
+    /// Build the Python package's wheels for Linux and its source distribution into `dist/`.
+    Wheels(wheels::Args),
     /// Write a GGUF model of a real shape with seeded random weights.
     Synth {
         /// `NAME --type ENCODING -o FILE [--seed N]`; `--help` lists the shapes.
@@ -61,6 +67,8 @@ fn main() -> anyhow::Result<()> {
         Command::Layers => layers::run(&root),
         Command::Emulate(args) => emulate::run(&root, &args),
         Command::PackageTest => package_test::run(&root),
+        Command::Python(args) => python::run(&root, &args),
+        Command::Wheels(args) => wheels::run(&root, &args),
         Command::Synth { args } => {
             // The generator needs the library, which xtask itself does without; the whole
             // workspace is selected so that the features, and so candle, are those of every build.

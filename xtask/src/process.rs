@@ -7,6 +7,18 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
+/// Runs a program that is not cargo with this program's terminal.
+pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let shown = words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
+    println!("$ {shown}");
+    let status = command.status().with_context(|| shown.clone())?;
+    if !status.success() {
+        bail!("`{shown}` failed ({status})");
+    }
+    Ok(())
+}
+
 /// One call of cargo in the workspace's root.
 pub(crate) struct Cargo {
     command: Command,

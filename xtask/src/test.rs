@@ -1,15 +1,16 @@
-//! `cargo xtask test`: every test of the workspace, then every example.
+//! `cargo xtask test`: every test of the workspace, every example, then the Python package's tests.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use crate::process::Cargo;
+use crate::python;
 
 /// The programs of `examples/`; each must run to its end and print something.
 pub(crate) const EXAMPLES: &[&str] = &["generate", "chat", "batch", "candle_qlinear"];
 
-/// Runs `cargo test` over the workspace (or with `args`), and the examples.
+/// Runs `cargo test` over the workspace (or with `args`), the examples and the Python tests.
 ///
 /// # Errors
 ///
@@ -30,6 +31,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
     }
     if args.is_empty() {
         examples(root)?;
+        python::run_if_python(root)?;
     }
     Ok(())
 }
@@ -55,9 +57,9 @@ pub(crate) fn examples(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where cargo puts what it builds.
+/// Where cargo, which runs in `root`, puts what it builds.
 pub(crate) fn target_dir(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+    root.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// The sums over all `test result:` lines.

@@ -9,7 +9,6 @@ mod output;
 mod sampling;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -54,13 +53,13 @@ enum Ending {
 /// Runs the command line `args` (the program's name first) and returns the exit status.
 ///
 /// Installs a Ctrl-C handler: the first Ctrl-C stops the work cleanly, the second ends the process.
-pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors: clap prints them to standard output.
             drop(error.print());
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return if error.use_stderr() { 2 } else { 0 };
         }
     };
     let ending = match cli.command {
@@ -74,15 +73,15 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
         Command::Completions(args) => commands::completions::run(args, &mut Cli::command()),
     };
     match ending {
-        Ok(Ending::Done) => ExitCode::SUCCESS,
-        Ok(Ending::Interrupted) => ExitCode::from(130),
+        Ok(Ending::Done) => 0,
+        Ok(Ending::Interrupted) => 130,
         Err(error) => match error.downcast_ref() {
-            Some(halfbyte::Error::Cancelled) => ExitCode::from(130),
+            Some(halfbyte::Error::Cancelled) => 130,
             // Whoever read our output has seen enough.
-            _ if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+            _ if output::is_broken_pipe(&error) => 0,
             _ => {
                 output::error(&error);
-                ExitCode::FAILURE
+                1
             }
         },
     }

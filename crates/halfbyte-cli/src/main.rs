@@ -1,5 +1,5 @@
 //! The `halfbyte` command.
 
 fn main() -> std::process::ExitCode {
-    halfbyte_cli::run(std::env::args_os())
+    halfbyte_cli::run(std::env::args_os()).into()
 }

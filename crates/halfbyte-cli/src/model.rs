@@ -63,6 +63,7 @@ impl Loading {
                 Cache::Q8 => CacheType::Q8,
             },
             progress: Some(output::hook(bar.clone())),
+            cancel: None,
         };
         let model = Model::from_checkpoint(&self.source.checkpoint()?, &options);
         bar.finish_and_clear();

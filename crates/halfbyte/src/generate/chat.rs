@@ -128,6 +128,24 @@ impl Chat {
         self.begin(self.messages.len())
     }
 
+    /// Answers the messages as they are in a generation that borrows nothing, and so may be held
+    /// beside the conversation. That stays as it is until [`accept`](Self::accept).
+    ///
+    /// # Errors
+    ///
+    /// As [`answer`](Self::answer).
+    pub fn answer_apart(&mut self) -> Result<Generation<'static>> {
+        let (tokens, config) = self.prepare()?;
+        self.session.fork().into_generation_tokens(&tokens, &config)
+    }
+
+    /// Takes what [`answer_apart`](Self::answer_apart) wrote so far as the last message, and goes
+    /// on from there.
+    pub fn accept(&mut self, answer: Generation<'static>) {
+        self.messages.push(Message::assistant(answer.text()));
+        self.session = answer.into_session();
+    }
+
     /// Starts an answer; if that fails, only `n_before` messages stay.
     fn begin(&mut self, n_before: usize) -> Result<Generation<'_>> {
         let first_kept = self.first_kept;
@@ -194,6 +212,15 @@ impl Chat {
     pub fn messages_mut(&mut self) -> &mut Vec<Message> {
         self.first_kept = 0;
         &mut self.messages
+    }
+
+    /// Replaces the messages. If they only continue the present ones, the turns that the context had
+    /// no room for stay left out.
+    pub fn set_messages(&mut self, messages: Vec<Message>) {
+        if !messages.starts_with(&self.messages) {
+            self.first_kept = 0;
+        }
+        self.messages = messages;
     }
 
     /// Sets, replaces or (with an empty text) removes the system message.

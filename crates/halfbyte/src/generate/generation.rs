@@ -1,14 +1,15 @@
 //! A running generation: an iterator over pieces of text.
 
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use super::sampler::{Sampler, logprobs};
 use super::stop::StopScanner;
-use super::{Completion, ContextPolicy, FinishReason, GenerationConfig, Hooks};
+use super::{Completion, ContextPolicy, FinishReason, GenerationConfig};
 use super::{Piece, Session, Timings, Usage};
 use crate::error::{Error, Result};
-use crate::model::{Batch, KvCache, Model, Step, Want};
-use crate::tokenizer::TextDecoder;
+use crate::model::{Batch, Model, Step, Want};
+use crate::tokenizer::{Tokenizer, Undecoded};
 
 /// Prompt tokens in one pass: whole tiles for every instruction set, enough of them to use each
 /// weight often, few enough to cancel between and to keep the pass in cache.
@@ -24,18 +25,18 @@ type StopTokens = Vec<(u32, String)>;
 ///
 /// Nothing is computed before the first `next`. Dropping it early leaves the session usable, with
 /// the tokens so far. An error ends the iteration; cancelling ends it without one.
+///
+/// `Generation<'static>` owns its session, as [`Session::into_generation`] makes it.
 #[derive(Debug)]
 pub struct Generation<'a> {
-    model: &'a Model,
-    cache: &'a mut KvCache,
-    tokens: &'a mut Vec<u32>,
-    hooks: &'a Hooks,
+    session: Held<'a>,
     policy: ContextPolicy,
     max_new_tokens: usize,
     n_logprobs: Option<usize>,
     ignore_eos: bool,
     sampler: Sampler,
-    decoder: Option<TextDecoder<'a>>,
+    /// `None` for a model without a tokenizer.
+    undecoded: Option<Undecoded>,
     scanner: StopScanner,
     /// Special tokens that were given as stop strings.
     stop_tokens: StopTokens,
@@ -48,21 +49,45 @@ pub struct Generation<'a> {
     failed: bool,
 }
 
+/// The session that a generation works on.
+#[derive(Debug)]
+pub(super) enum Held<'a> {
+    Borrowed(&'a mut Session),
+    Owned(Box<Session>),
+}
+
+impl Deref for Held<'_> {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        match self {
+            Self::Borrowed(session) => session,
+            Self::Owned(session) => session,
+        }
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Session {
+        match self {
+            Self::Borrowed(session) => session,
+            Self::Owned(session) => session,
+        }
+    }
+}
+
 impl<'a> Generation<'a> {
     /// Starts on `session.tokens`, which are checked and at least one. `reused` of them are cached.
-    pub(super) fn new(
-        session: &'a mut Session,
-        config: &GenerationConfig,
-        reused: usize,
-    ) -> Result<Self> {
-        let Session { model, cache, tokens, hooks, .. } = session;
-        let (model, tokenizer) = (&*model, model.tokenizer());
-        let mut decoder = tokenizer.as_ref().ok().map(|tokenizer| tokenizer.decoder());
-        if let Some(decoder) = &mut decoder {
+    pub(super) fn new(session: Held<'a>, config: &GenerationConfig, reused: usize) -> Result<Self> {
+        let Session { model, tokens, hooks, .. } = &*session;
+        let tokenizer = model.tokenizer();
+        let undecoded = tokenizer.as_ref().ok().map(|tokenizer| {
+            let mut decoder = tokenizer.decoder();
             for &token in &tokens[tokens.len().saturating_sub(DECODER_CONTEXT)..] {
                 decoder.push(token);
             }
-        }
+            decoder.into_undecoded()
+        });
         let (stop_tokens, stop_texts) = split_stops(model, &config.stop)?;
         let ends = match &tokenizer {
             Ok(tokenizer) if config.ignore_eos => {
@@ -79,11 +104,8 @@ impl<'a> Generation<'a> {
             ignore_eos: config.ignore_eos,
             scanner: StopScanner::new(stop_texts),
             finish: (config.max_new_tokens == 0).then_some(FinishReason::Length),
-            model,
-            cache,
-            tokens,
-            hooks,
-            decoder,
+            session,
+            undecoded,
             stop_tokens,
             text: String::new(),
             transcript: None,
@@ -123,6 +145,14 @@ impl<'a> Generation<'a> {
         self.sampler.seed()
     }
 
+    /// The session, with the tokens so far; a copy of it where it was only borrowed.
+    pub fn into_session(self) -> Session {
+        match self.session {
+            Held::Borrowed(session) => session.fork(),
+            Held::Owned(session) => *session,
+        }
+    }
+
     /// Runs to the end.
     ///
     /// # Errors
@@ -158,22 +188,23 @@ impl<'a> Generation<'a> {
 
     /// Forgets the keys and values, when nobody will go on from here.
     pub(super) fn release(&mut self) {
-        self.cache.truncate(0);
+        self.session.cache.truncate(0);
     }
 
     /// The next tokens to compute, `budget` at most. Their end wants logits.
     pub(super) fn step(&mut self, budget: usize) -> Step<'_> {
+        let Session { cache, tokens, .. } = &mut *self.session;
         // The last token is computed again when everything is cached: its logits are not.
-        self.cache.truncate(self.tokens.len() - 1);
-        let start = self.cache.len();
-        let end = self.tokens.len().min(start + budget.clamp(1, PROMPT_CHUNK));
-        let want = if end == self.tokens.len() { Want::LastLogits } else { Want::Nothing };
-        Step { cache: self.cache, tokens: &self.tokens[start..end], want }
+        cache.truncate(tokens.len() - 1);
+        let start = cache.len();
+        let end = tokens.len().min(start + budget.clamp(1, PROMPT_CHUNK));
+        let want = if end == tokens.len() { Want::LastLogits } else { Want::Nothing };
+        Step { cache, tokens: &tokens[start..end], want }
     }
 
     /// Whether the whole text is cached, so that the last step's logits are the next token's.
     pub(super) fn has_logits(&self) -> bool {
-        self.cache.len() == self.tokens.len()
+        self.session.cache.len() == self.session.tokens.len()
     }
 
     /// Books the time of a pass and its draw, and tells the progress hook how far the prompt is.
@@ -184,12 +215,12 @@ impl<'a> Generation<'a> {
         }
         self.timings.prompt += time;
         let total = self.usage.prompt_tokens;
-        self.hooks.report(self.cache.len().min(total), total);
+        self.session.hooks.report(self.session.cache.len().min(total), total);
     }
 
     /// Draws the next token from its logits (V).
     pub(super) fn advance(&mut self, logits: &[f32]) -> Piece {
-        let token = self.sampler.sample(self.tokens, logits);
+        let token = self.sampler.sample(&self.session.tokens, logits);
         self.usage.new_tokens += 1;
         let (logprob, top_logprobs) = match self.n_logprobs {
             Some(n) => {
@@ -211,11 +242,11 @@ impl<'a> Generation<'a> {
         if let Some((_, stop)) = self.stop_tokens.iter().find(|(id, _)| *id == token) {
             return self.end(FinishReason::StopString(stop.clone()), String::new());
         }
-        if !self.ignore_eos && self.model.tokenizer().is_ok_and(|t| t.is_end(token)) {
+        if !self.ignore_eos && self.tokenizer().is_some_and(|t| t.is_end(token)) {
             return self.end(FinishReason::Stop, String::new());
         }
-        self.tokens.push(token);
-        let new_text = self.decoder.as_mut().map_or_else(String::new, |d| d.push(token));
+        self.session.tokens.push(token);
+        let new_text = self.decode(token);
         let scanned = self.scanner.push(&new_text);
         if let Some(stop) = scanned.stop {
             self.finish = Some(FinishReason::StopString(stop));
@@ -224,19 +255,31 @@ impl<'a> Generation<'a> {
         if self.usage.new_tokens == self.max_new_tokens {
             return self.end(FinishReason::Length, scanned.text);
         }
-        if self.tokens.len() >= self.model.context_length() {
+        if self.session.tokens.len() >= self.session.context_length() {
             if self.policy != ContextPolicy::Shift {
                 return self.end(FinishReason::Length, scanned.text);
             }
-            let kept = shift(self.model, self.tokens);
-            self.cache.truncate(kept);
+            let Session { model, cache, tokens, .. } = &mut *self.session;
+            cache.truncate(shift(model, tokens));
         }
         scanned.text
     }
 
+    fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.session.model.tokenizer().ok()
+    }
+
+    /// The text that `token` makes certain.
+    fn decode(&mut self, token: u32) -> String {
+        match (self.session.model.tokenizer(), &mut self.undecoded) {
+            (Ok(tokenizer), Some(undecoded)) => undecoded.push(tokenizer, token),
+            _ => String::new(),
+        }
+    }
+
     /// Ends with `reason`; `text` is followed by what was held back.
     fn end(&mut self, reason: FinishReason, mut text: String) -> String {
-        let rest = self.decoder.as_mut().map_or_else(String::new, TextDecoder::finish);
+        let rest = self.undecoded.as_mut().map_or_else(String::new, Undecoded::finish);
         let scanned = self.scanner.push(&rest);
         text.push_str(&scanned.text);
         text.push_str(&self.scanner.flush());
@@ -246,12 +289,12 @@ impl<'a> Generation<'a> {
 
     /// Computes until a token is drawn.
     fn draw(&mut self) -> Result<Piece> {
+        let model = self.session.model.clone();
+        let cancel = self.session.hooks.cancel.clone();
         loop {
             let start = Instant::now();
-            let model = self.model;
-            let cancel = self.hooks.cancel.as_ref();
-            let mut batch = Batch { steps: vec![self.step(PROMPT_CHUNK)], cancel };
-            let outputs = model.decoder().forward(&mut batch)?;
+            let steps = vec![self.step(PROMPT_CHUNK)];
+            let outputs = model.decoder().forward(&mut Batch { steps, cancel: cancel.as_ref() })?;
             let piece = self.has_logits().then(|| self.advance(&outputs.logits));
             self.book(start.elapsed());
             if let Some(piece) = piece {
@@ -268,7 +311,7 @@ impl Iterator for Generation<'_> {
         if !self.is_running() {
             return None;
         }
-        match self.hooks.check().and_then(|()| self.draw()) {
+        match self.session.hooks.check().and_then(|()| self.draw()) {
             Ok(piece) => Some(Ok(piece)),
             Err(Error::Cancelled) => {
                 self.stop(FinishReason::Cancelled);

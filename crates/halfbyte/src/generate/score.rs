@@ -1,27 +1,15 @@
-//! Scoring: logits, log-likelihoods and perplexity of given text.
+//! Scoring: logits and perplexity of given text.
 
 use candle_core::{Device, Tensor};
 
 use super::Hooks;
 use super::generation::PROMPT_CHUNK;
-use super::sampler::{argmax, log_sum_exp};
+use super::sampler::log_sum_exp;
 use crate::error::{Error, Result};
 use crate::model::{Batch, Model, Step, Want};
-use crate::tokenizer::Specials;
 
 /// Rows of logits in one pass: 64 rows of GPT-J's vocabulary are 13 MB.
 const LOGITS_CHUNK: usize = 64;
-
-/// How probable a model finds a continuation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LogLikelihood {
-    /// Sum of the natural-log probabilities of the continuation's tokens.
-    pub sum: f64,
-    /// Whether each of them was the most probable one.
-    pub is_greedy: bool,
-    /// Tokens of the continuation.
-    pub n_tokens: usize,
-}
 
 /// How well a model predicts a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,65 +25,6 @@ pub struct Perplexity {
 }
 
 impl Model {
-    /// How probable `continuation` is after `context`.
-    ///
-    /// Spaces at the end of the context count as the beginning of the continuation, and the two are
-    /// tokenized together. An empty context is BOS, or the end token in its place.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Tokenizer`]; [`Error::ContextFull`]; [`Error::Config`] for an empty continuation.
-    ///
-    /// Source: `loglikelihood` of EleutherAI's lm-evaluation-harness.
-    pub fn log_likelihood(&self, context: &str, continuation: &str) -> Result<LogLikelihood> {
-        let tokenizer = self.tokenizer()?;
-        if context.is_empty() {
-            let start = tokenizer.bos().or_else(|| tokenizer.eos()).ok_or_else(|| {
-                Error::config("context", "is empty and the model has no token to start from")
-            })?;
-            let tokens = tokenizer.encode(continuation, Specials::AsText)?;
-            return self.log_likelihood_tokens(&[start], &tokens);
-        }
-        let whole = format!("{context}{continuation}");
-        let context = context.trim_end();
-        let context = tokenizer.encode_prompt(context, Specials::AsText)?;
-        let whole = tokenizer.encode_prompt(&whole, Specials::AsText)?;
-        self.log_likelihood_tokens(&context, whole.get(context.len()..).unwrap_or_default())
-    }
-
-    /// How probable the tokens `continuation` are after the tokens `context`.
-    ///
-    /// # Errors
-    ///
-    /// As [`log_likelihood`](Self::log_likelihood); [`Error::Config`] for an empty context.
-    pub fn log_likelihood_tokens(
-        &self,
-        context: &[u32],
-        continuation: &[u32],
-    ) -> Result<LogLikelihood> {
-        let Some(from) = context.len().checked_sub(1) else {
-            return Err(Error::config("context", "holds no token to predict from"));
-        };
-        if continuation.is_empty() {
-            return Err(Error::config("continuation", "holds no token to score"));
-        }
-        let tokens = [context, continuation].concat();
-        let mut score = LogLikelihood { sum: 0.0, is_greedy: true, n_tokens: continuation.len() };
-        self.check_tokens(&tokens)?;
-        // The last token is only predicted, never read.
-        self.each_logits(
-            &tokens[..tokens.len() - 1],
-            from,
-            &Hooks::default(),
-            &mut |i, logits| {
-                let target = tokens[i + 1];
-                score.sum += f64::from(logits[target as usize]) - log_sum_exp(logits);
-                score.is_greedy &= argmax(logits) == target;
-            },
-        )?;
-        Ok(score)
-    }
-
     /// The logits after each of `tokens`, (T, V) row after row, in one fresh pass.
     ///
     /// # Errors
@@ -103,6 +32,15 @@ impl Model {
     /// [`Error::ContextFull`]; [`Error::Config`] for no tokens or one outside the vocabulary;
     /// [`Error::OutOfMemory`].
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.logits_with(tokens, &Hooks::default())
+    }
+
+    /// As [`logits`](Self::logits), with a brake.
+    ///
+    /// # Errors
+    ///
+    /// As [`logits`](Self::logits); [`Error::Cancelled`].
+    pub fn logits_with(&self, tokens: &[u32], hooks: &Hooks) -> Result<Vec<f32>> {
         if tokens.is_empty() {
             return Err(Error::config("tokens", "there are none"));
         }
@@ -110,7 +48,7 @@ impl Model {
         let mut rows = Vec::new();
         rows.try_reserve_exact(n)
             .map_err(|_| Error::OutOfMemory { bytes: n.saturating_mul(size_of::<f32>()) })?;
-        self.each_logits(tokens, 0, &Hooks::default(), &mut |_, logits| {
+        self.each_logits(tokens, 0, hooks, &mut |_, logits| {
             rows.extend_from_slice(logits);
         })?;
         Ok(rows)

@@ -1,6 +1,6 @@
 //! One text in the making: its tokens, their keys and values, and how to go on.
 
-use super::generation::{PROMPT_CHUNK, shift};
+use super::generation::{Held, PROMPT_CHUNK, shift};
 use super::{Completion, ContextPolicy, Generation, GenerationConfig, Hooks};
 use crate::error::{Error, Result};
 use crate::model::{Batch, CacheType, KvCache, Model, Step, Want};
@@ -153,7 +153,44 @@ impl Session {
         self.start(self.tokens.clone(), config)
     }
 
-    fn start(&mut self, mut prompt: Vec<u32>, config: &GenerationConfig) -> Result<Generation<'_>> {
+    /// As [`generate`](Self::generate), with the session inside: a generation that borrows nothing.
+    ///
+    /// [`Generation::into_session`] gives the session back; [`fork`](Self::fork) it first to keep
+    /// it in any case.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate); the session is lost then.
+    pub fn into_generation(
+        self,
+        prompt: &str,
+        config: &GenerationConfig,
+    ) -> Result<Generation<'static>> {
+        let tokens = self.model.prompt_tokens(prompt)?;
+        self.into_generation_tokens(&tokens, config)
+    }
+
+    /// As [`generate_tokens`](Self::generate_tokens), with the session inside.
+    ///
+    /// # Errors
+    ///
+    /// As [`into_generation`](Self::into_generation).
+    pub fn into_generation_tokens(
+        mut self,
+        prompt: &[u32],
+        config: &GenerationConfig,
+    ) -> Result<Generation<'static>> {
+        let reused = self.rewind(prompt.to_vec(), config)?;
+        Generation::new(Held::Owned(Box::new(self)), config, reused)
+    }
+
+    fn start(&mut self, prompt: Vec<u32>, config: &GenerationConfig) -> Result<Generation<'_>> {
+        let reused = self.rewind(prompt, config)?;
+        Generation::new(Held::Borrowed(self), config, reused)
+    }
+
+    /// Makes `prompt` the session's tokens; returns how many of them are cached.
+    fn rewind(&mut self, mut prompt: Vec<u32>, config: &GenerationConfig) -> Result<usize> {
         config.validate()?;
         if prompt.is_empty() {
             return Err(Error::config("prompt", "holds no token to start from"));
@@ -172,7 +209,7 @@ impl Session {
         let reused = common.min(prompt.len() - 1);
         self.cache.truncate(reused);
         self.tokens = prompt;
-        Generation::new(self, config, reused)
+        Ok(reused)
     }
 
     /// Appends `text` and computes its keys and values. The first text gets BOS as the file says.

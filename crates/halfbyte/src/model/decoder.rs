@@ -94,11 +94,21 @@ impl Decoder {
         isa: Isa,
         checkpoint: &Checkpoint,
         threads: Option<usize>,
-        mut progress: &mut dyn FnMut(u64, u64),
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self> {
+        Self::load_until((isa, threads), checkpoint, None, progress)
+    }
+
+    /// As [`load_on`](Self::load_on), stopping between two layers once `cancel` is pulled.
+    pub(super) fn load_until(
+        (isa, threads): (Isa, Option<usize>),
+        checkpoint: &Checkpoint,
+        cancel: Option<&Cancel>,
+        progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
         let config = ModelConfig::from_checkpoint(checkpoint)?;
         let threads = Threads::new(threads, isa)?;
-        let weights = Weights::load(checkpoint, &config, &threads, &mut progress)?;
+        let weights = Weights::load(checkpoint, &config, &threads, cancel, progress)?;
         let rope = Rope::new(
             config.n_rot,
             config.rope_base,

@@ -7,8 +7,10 @@ use sha2::{Digest, Sha256};
 
 use super::config::ModelConfig;
 use super::decoder::Decoder;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, Metadata};
+use crate::kernels::Isa;
 use crate::nn::{CacheType, KvCache};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
@@ -24,6 +26,8 @@ pub struct ModelOptions {
     pub context_length: Option<usize>,
     /// Hears (bytes packed, bytes in all) while the model loads.
     pub progress: Option<Progress>,
+    /// Stops the loading, which then ends with [`Error::Cancelled`].
+    pub cancel: Option<Cancel>,
 }
 
 /// A loaded model. Cheap to clone, immutable, shared between threads and sessions.
@@ -62,7 +66,7 @@ impl Model {
     /// # Errors
     ///
     /// Those of [`Checkpoint::open`] and [`Decoder::load`]; [`Error::Config`] for a
-    /// `context_length` of 0 or above the model's own.
+    /// `context_length` of 0 or above the model's own; [`Error::Cancelled`].
     pub fn open_with(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Self> {
         Self::from_checkpoint(&Checkpoint::open(path)?, options)
     }
@@ -97,7 +101,9 @@ impl Model {
             Error::Tokenizer(message) => message,
             other => other.to_string(),
         });
-        let decoder = Decoder::load(checkpoint, options.threads, &mut |done, total| {
+        let team = (Isa::choose()?, options.threads);
+        let cancel = options.cancel.as_ref();
+        let decoder = Decoder::load_until(team, checkpoint, cancel, &mut |done, total| {
             if let Some(progress) = &options.progress {
                 progress.report(done, total);
             }

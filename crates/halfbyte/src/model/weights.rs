@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::architecture::{Mlp, Norm, Residual};
 use super::config::ModelConfig;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, TensorView};
 use crate::kernels::{Activations, Brake, Buffer, Needs, Packed, Team, Threads};
@@ -63,6 +64,7 @@ struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a ModelConfig,
     threads: &'a Threads,
+    cancel: Option<&'a Cancel>,
     done: u64,
     total: u64,
     progress: &'a mut dyn FnMut(u64, u64),
@@ -74,6 +76,7 @@ impl Weights {
         checkpoint: &Checkpoint,
         config: &ModelConfig,
         threads: &Threads,
+        cancel: Option<&Cancel>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
         let total = checkpoint
@@ -81,7 +84,7 @@ impl Weights {
             .filter_map(|name| checkpoint.tensor(name))
             .map(|tensor| tensor.n_bytes() as u64)
             .sum();
-        let mut loader = Loader { checkpoint, config, threads, done: 0, total, progress };
+        let mut loader = Loader { checkpoint, config, threads, cancel, done: 0, total, progress };
         let embedding = loader.embedding()?;
         let layers = (0..config.n_layers).map(|i| loader.layer(i)).collect::<Result<_>>()?;
         let output_norm = loader.norm("output_norm")?;
@@ -174,6 +177,7 @@ impl Embedding {
 
 impl Loader<'_> {
     fn layer(&mut self, i: usize) -> Result<Layer> {
+        self.cancel.map_or(Ok(()), Cancel::check)?;
         let ModelConfig { hidden_size, feed_forward, n_heads, n_kv_heads, head_dim, .. } =
             *self.config;
         let architecture = self.config.architecture;

@@ -23,6 +23,7 @@ mod vocab;
 
 pub use export::gguf_metadata;
 pub use text_decoder::TextDecoder;
+pub(crate) use text_decoder::Undecoded;
 
 use byte_level::ByteLevel;
 use hugging_face::HuggingFace;

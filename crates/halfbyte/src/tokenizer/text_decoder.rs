@@ -9,6 +9,12 @@ use super::Tokenizer;
 #[derive(Clone, Debug)]
 pub struct TextDecoder<'a> {
     tokenizer: &'a Tokenizer,
+    undecoded: Undecoded,
+}
+
+/// What a [`TextDecoder`] knows of the tokens so far, for those who cannot hold the tokenizer.
+#[derive(Clone, Debug)]
+pub(crate) struct Undecoded {
     /// The start of a character that is not complete; at most three bytes.
     pending: Vec<u8>,
     /// Whether a space, if it comes next, is the one that the encoder put in front.
@@ -17,12 +23,29 @@ pub struct TextDecoder<'a> {
 
 impl<'a> TextDecoder<'a> {
     pub(super) fn new(tokenizer: &'a Tokenizer, strips_space: bool) -> Self {
-        Self { tokenizer, pending: Vec::new(), strips_space }
+        Self { tokenizer, undecoded: Undecoded { pending: Vec::new(), strips_space } }
     }
 
     /// Takes one token and returns the text that is now certain; often empty, never half a character.
     pub fn push(&mut self, id: u32) -> String {
-        let mut bytes = self.tokenizer.token_bytes(id).unwrap_or_default();
+        self.undecoded.push(self.tokenizer, id)
+    }
+
+    /// The rest: a character that was left incomplete becomes U+FFFD.
+    pub fn finish(&mut self) -> String {
+        self.undecoded.finish()
+    }
+
+    /// The decoder without its tokenizer.
+    pub(crate) fn into_undecoded(self) -> Undecoded {
+        self.undecoded
+    }
+}
+
+impl Undecoded {
+    /// As [`TextDecoder::push`], with the tokenizer that it began with.
+    pub(crate) fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
+        let mut bytes = tokenizer.token_bytes(id).unwrap_or_default();
         if self.strips_space && !bytes.is_empty() {
             bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
             self.strips_space = false;
@@ -34,8 +57,8 @@ impl<'a> TextDecoder<'a> {
         text
     }
 
-    /// The rest: a character that was left incomplete becomes U+FFFD.
-    pub fn finish(&mut self) -> String {
+    /// As [`TextDecoder::finish`].
+    pub(crate) fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();
         text

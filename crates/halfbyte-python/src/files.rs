@@ -1,0 +1,95 @@
+//! Functions on model files, and the command line.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use halfbyte::QuantizeType;
+use halfbyte::io::Checkpoint;
+use halfbyte::model::{ModelConfig, packed_size};
+use halfbyte::tokenizer::Tokenizer;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::call::{Call, check_process};
+use crate::error::{config, raise};
+
+/// (source bytes, bytes, weights, tensors, fallbacks) of a quantized file.
+type Quantized = (u64, u64, u64, usize, Vec<String>);
+
+/// Writes a checkpoint as a GGUF file with its matrices in another encoding.
+#[pyfunction]
+pub(crate) fn quantize(
+    py: Python<'_>,
+    source: PathBuf,
+    destination: PathBuf,
+    kind: &str,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Quantized> {
+    // Encoding shares the process's threads, which stay behind when it forks.
+    static PROCESS: OnceLock<u32> = OnceLock::new();
+    check_process(*PROCESS.get_or_init(std::process::id))?;
+    let kind = QuantizeType::from_name(kind).ok_or_else(|| {
+        config("type", format!("{kind:?} is not one of {}", QuantizeType::names()))
+    })?;
+    let call = Call::new(progress);
+    let report = call.run(py, || {
+        let checkpoint = Checkpoint::open(source)?;
+        let heard = call.progress();
+        halfbyte::quantize(&checkpoint, &destination, kind, call.cancel(), &mut |done, total| {
+            if let Some(progress) = &heard {
+                progress.report(done, total);
+            }
+        })
+    })?;
+    Ok((report.source_bytes, report.bytes, report.weights, report.tensors, report.fallbacks))
+}
+
+/// What a model file holds, without loading it; the embedded model for None.
+#[pyfunction]
+#[pyo3(signature = (path) -> "dict[str, Any]")]
+pub(crate) fn inspect(py: Python<'_>, path: Option<PathBuf>) -> PyResult<Bound<'_, PyDict>> {
+    let checkpoint = Call::new(None).run(py, || match path {
+        Some(path) => Checkpoint::open(path),
+        None => Checkpoint::from_static_bytes(halfbyte_model::NAME, halfbyte_model::BYTES),
+    })?;
+    let facts = PyDict::new(py);
+    let metadata = checkpoint.metadata();
+    facts.set_item("name", metadata.str("general.name").map_err(raise)?)?;
+    facts.set_item("path", checkpoint.path())?;
+    config_facts(&facts, &ModelConfig::from_checkpoint(&checkpoint).map_err(raise)?)?;
+    facts.set_item("packed_bytes", packed_size(&checkpoint).map_err(raise)?)?;
+    facts.set_item("chat_template", metadata.str("tokenizer.chat_template").map_err(raise)?)?;
+    let tokenizer = Tokenizer::from_checkpoint(&checkpoint);
+    facts.set_item("tokenizer_error", tokenizer.err().map(|error| error.to_string()))?;
+    let tensors = PyList::empty(py);
+    for tensor in checkpoint.tensor_names().filter_map(|name| checkpoint.tensor(name)) {
+        let (name, encoding) = (tensor.name(), tensor.encoding().name());
+        tensors.append((name, encoding, tensor.dims(), tensor.n_bytes()))?;
+    }
+    facts.set_item("tensors", tensors)?;
+    Ok(facts)
+}
+
+/// Adds the numbers of a model's configuration.
+pub(crate) fn config_facts(facts: &Bound<'_, PyDict>, config: &ModelConfig) -> PyResult<()> {
+    facts.set_item("architecture", config.architecture.name)?;
+    for (key, value) in [
+        ("n_layers", config.n_layers),
+        ("hidden_size", config.hidden_size),
+        ("n_heads", config.n_heads),
+        ("n_kv_heads", config.n_kv_heads),
+        ("head_dim", config.head_dim),
+        ("feed_forward", config.feed_forward),
+        ("vocab_size", config.vocab_size),
+        ("trained_context_length", config.context_length),
+    ] {
+        facts.set_item(key, value)?;
+    }
+    Ok(())
+}
+
+/// Runs the `halfbyte` command and returns its exit status.
+#[pyfunction]
+pub(crate) fn command(py: Python<'_>, args: Vec<String>) -> u8 {
+    py.detach(|| halfbyte_cli::run(args))
+}

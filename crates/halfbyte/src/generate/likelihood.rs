@@ -1,0 +1,197 @@
+//! Log-likelihoods: how probable a model finds given continuations, many of them at once.
+
+use super::Hooks;
+use super::generation::PROMPT_CHUNK;
+use super::sampler::{argmax, log_sum_exp};
+use crate::error::{Error, Result};
+use crate::model::{Batch, KvCache, Model, Step, Want};
+use crate::tokenizer::Specials;
+
+/// Tokens in one pass over contexts, which bounds the activations' memory.
+const PASS_TOKENS: usize = 512;
+
+/// Rows of logits in one pass: 128 rows of GPT-J's vocabulary are 26 MB.
+const PASS_LOGITS: usize = 128;
+
+/// Continuations that are scored together: each holds a cache.
+const MAX_ACTIVE: usize = 64;
+
+/// Tokens of a context, and of what follows it.
+type Pair = (Vec<u32>, Vec<u32>);
+
+/// How probable a model finds a continuation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogLikelihood {
+    /// Sum of the natural-log probabilities of the continuation's tokens.
+    pub sum: f64,
+    /// Whether each of them was the most probable one.
+    pub is_greedy: bool,
+    /// Tokens of the continuation.
+    pub n_tokens: usize,
+}
+
+/// A sequence that is read in several passes.
+struct Reader {
+    cache: KvCache,
+    tokens: Vec<u32>,
+    /// Tokens that are read, besides what the cache held before.
+    done: usize,
+}
+
+impl Model {
+    /// How probable `continuation` is after `context`.
+    ///
+    /// Spaces at the end of the context count as the beginning of the continuation, and the two are
+    /// tokenized together. An empty context is BOS, or the end token in its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`]; [`Error::ContextFull`]; [`Error::Config`] for an empty continuation.
+    ///
+    /// Source: `loglikelihood` of EleutherAI's lm-evaluation-harness.
+    pub fn log_likelihood(&self, context: &str, continuation: &str) -> Result<LogLikelihood> {
+        let (context, continuation) = self.encode_pair(context, continuation)?;
+        self.log_likelihood_tokens(&context, &continuation)
+    }
+
+    /// How probable the tokens `continuation` are after the tokens `context`.
+    ///
+    /// # Errors
+    ///
+    /// As [`log_likelihood`](Self::log_likelihood); [`Error::Config`] for an empty context.
+    pub fn log_likelihood_tokens(
+        &self,
+        context: &[u32],
+        continuation: &[u32],
+    ) -> Result<LogLikelihood> {
+        let pair = (context.to_vec(), continuation.to_vec());
+        let scores = self.log_likelihood_batch(&[pair], &Hooks::default())?;
+        Ok(scores[0])
+    }
+
+    /// The tokens of `context` and of `continuation`, cut as
+    /// [`log_likelihood`](Self::log_likelihood) describes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`]; [`Error::Config`] if nothing can stand for an empty context.
+    pub fn encode_pair(&self, context: &str, continuation: &str) -> Result<(Vec<u32>, Vec<u32>)> {
+        let tokenizer = self.tokenizer()?;
+        if context.is_empty() {
+            let start = tokenizer.bos().or_else(|| tokenizer.eos()).ok_or_else(|| {
+                Error::config("context", "is empty and the model has no token to start from")
+            })?;
+            return Ok((vec![start], tokenizer.encode(continuation, Specials::AsText)?));
+        }
+        let mut whole =
+            tokenizer.encode_prompt(&format!("{context}{continuation}"), Specials::AsText)?;
+        let context = tokenizer.encode_prompt(context.trim_end(), Specials::AsText)?;
+        let continuation = whole.split_off(context.len().min(whole.len()));
+        Ok((context, continuation))
+    }
+
+    /// The likelihoods of many pairs of context and continuation, computed together.
+    ///
+    /// Each is the same bit for bit as alone. Neighbours with equal contexts read them once, so keep
+    /// the answers to one question together. Progress counts pairs.
+    ///
+    /// # Errors
+    ///
+    /// As [`log_likelihood_tokens`](Self::log_likelihood_tokens), before anything is computed;
+    /// [`Error::Cancelled`].
+    pub fn log_likelihood_batch(
+        &self,
+        pairs: &[(Vec<u32>, Vec<u32>)],
+        hooks: &Hooks,
+    ) -> Result<Vec<LogLikelihood>> {
+        for pair in pairs {
+            self.check_pair(pair)?;
+        }
+        let mut scores = Vec::with_capacity(pairs.len());
+        for wave in pairs.chunks(MAX_ACTIVE) {
+            let mut readers = self.read_contexts(wave, hooks)?;
+            let start = scores.len();
+            scores.extend(wave.iter().map(|(_, continuation)| LogLikelihood {
+                sum: 0.0,
+                is_greedy: true,
+                n_tokens: continuation.len(),
+            }));
+            let scores = &mut scores[start..];
+            self.read(&mut readers, (Want::AllLogits, PASS_LOGITS), hooks, &mut |i, t, logits| {
+                let target = wave[i].1[t];
+                scores[i].sum += f64::from(logits[target as usize]) - log_sum_exp(logits);
+                scores[i].is_greedy &= argmax(logits) == target;
+            })?;
+            hooks.report(start + wave.len(), pairs.len());
+        }
+        Ok(scores)
+    }
+
+    fn check_pair(&self, (context, continuation): &Pair) -> Result<()> {
+        if context.is_empty() {
+            return Err(Error::config("context", "holds no token to predict from"));
+        }
+        if continuation.is_empty() {
+            return Err(Error::config("continuation", "holds no token to score"));
+        }
+        self.check_tokens(context)?;
+        self.check_tokens(continuation)?;
+        // The last token is only predicted, never read.
+        self.check_fits(context.len() + continuation.len() - 1)
+    }
+
+    /// One reader for each pair, about to read what its logits are wanted for.
+    fn read_contexts(&self, pairs: &[Pair], hooks: &Hooks) -> Result<Vec<Reader>> {
+        let groups: Vec<&[Pair]> = pairs.chunk_by(|(a, _), (b, _)| a == b).collect();
+        let before_last = |context: &[u32]| context[..context.len() - 1].to_vec();
+        let contexts = groups.iter().map(|group| before_last(&group[0].0));
+        let mut shared: Vec<Reader> =
+            contexts.map(|tokens| Reader { cache: self.new_cache(), tokens, done: 0 }).collect();
+        self.read(&mut shared, (Want::Nothing, PASS_TOKENS), hooks, &mut |_, _, _| {})?;
+        let mut readers = Vec::with_capacity(pairs.len());
+        for (group, shared) in groups.iter().zip(shared) {
+            for (context, continuation) in *group {
+                let (last, scored) = (&context[context.len() - 1..], continuation.len() - 1);
+                let tokens = [last, &continuation[..scored]].concat();
+                readers.push(Reader { cache: shared.cache.clone(), tokens, done: 0 });
+            }
+        }
+        Ok(readers)
+    }
+
+    /// Reads all that is left, `budget` tokens in a pass; visits (reader, token, logits after it).
+    fn read(
+        &self,
+        readers: &mut [Reader],
+        (want, budget): (Want, usize),
+        hooks: &Hooks,
+        visit: &mut dyn FnMut(usize, usize, &[f32]),
+    ) -> Result<()> {
+        loop {
+            let (mut steps, mut rows, mut left) = (Vec::new(), Vec::new(), budget);
+            for (i, reader) in readers.iter_mut().enumerate() {
+                let n = (reader.tokens.len() - reader.done).min(left).min(PROMPT_CHUNK);
+                if n > 0 {
+                    let range = reader.done..reader.done + n;
+                    rows.extend(range.clone().map(|t| (i, t)));
+                    steps.push(Step {
+                        cache: &mut reader.cache,
+                        tokens: &reader.tokens[range],
+                        want,
+                    });
+                    reader.done += n;
+                    left -= n;
+                }
+            }
+            if steps.is_empty() {
+                return Ok(());
+            }
+            let mut batch = Batch { steps, cancel: hooks.cancel.as_ref() };
+            let outputs = self.decoder().forward(&mut batch)?;
+            let logits = outputs.logits.chunks_exact(self.config().vocab_size);
+            for ((i, t), logits) in rows.into_iter().zip(logits) {
+                visit(i, t, logits);
+            }
+        }
+    }
+}

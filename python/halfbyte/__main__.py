@@ -1,0 +1,5 @@
+"""``python -m halfbyte``: the ``halfbyte`` command."""
+
+from halfbyte._command import main
+
+main()

@@ -1,0 +1,100 @@
+"""Options of a generation, from Python's keywords to what the native half takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypedDict, Union, cast
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    #: Changes the logits (V) that follow the tokens so far, in place or by returning others.
+    LogitsProcessor = Callable[
+        [list[int], npt.NDArray[np.float32]], Optional[npt.NDArray[np.float32]]
+    ]
+
+#: Token ids: a list, a tuple, an array.
+Tokens = Iterable[int]
+#: A text, or the ids of its tokens.
+Prompt = Union[str, Tokens]
+
+
+class Options(TypedDict, total=False):
+    """The keywords that shape a generation; :meth:`halfbyte.Model.generate` explains them."""
+
+    max_new_tokens: Optional[int]
+    temperature: Optional[float]
+    top_k: Optional[int]
+    top_p: Optional[float]
+    min_p: Optional[float]
+    typical_p: Optional[float]
+    repetition_penalty: Optional[float]
+    repeat_last_n: Optional[int]
+    presence_penalty: Optional[float]
+    frequency_penalty: Optional[float]
+    logit_bias: Optional[Mapping[int, float]]
+    seed: Optional[int]
+    stop: Union[str, Sequence[str], None]
+    logprobs: Optional[int]
+    ignore_eos: Optional[bool]
+    context_policy: Optional[str]
+    logits_processor: Optional[LogitsProcessor]
+
+
+NativeOptions = dict[str, Any]
+NativeProcessor = Callable[[list[int], bytearray], None]
+
+
+def native(options: Mapping[str, Any]) -> tuple[NativeOptions, Optional[NativeProcessor]]:
+    """``options`` and the processor among them; ``None`` means the default."""
+    given = {name: value for name, value in options.items() if value is not None}
+    processor = given.pop("logits_processor", None)
+    if "stop" in given:
+        given["stop"] = [given["stop"]] if isinstance(given["stop"], str) else list(given["stop"])
+    if "logit_bias" in given:
+        given["logit_bias"] = list(dict(given["logit_bias"]).items())
+    return given, None if processor is None else _adapted(processor)
+
+
+def tokens(ids: Tokens) -> list[int]:
+    """``ids`` as a list."""
+    if isinstance(ids, (str, bytes)):
+        raise TypeError(f"tokens must be ids, not {type(ids).__name__}: tokenize the text first")
+    # Arrays hand out their numbers much faster by themselves.
+    tolist = getattr(ids, "tolist", None)
+    return cast("list[int]", tolist()) if tolist is not None else list(ids)
+
+
+def prompt(text_or_tokens: Prompt) -> Union[str, list[int]]:
+    """A text as it is, tokens as a list."""
+    if isinstance(text_or_tokens, str):
+        # A subclass, such as a completion, becomes what the native half knows.
+        return str.__str__(text_or_tokens)
+    if not isinstance(text_or_tokens, Iterable):
+        kind = type(text_or_tokens).__name__
+        raise TypeError(f"the prompt must be a text or token ids, not {kind}")
+    return tokens(text_or_tokens)
+
+
+def _adapted(processor: LogitsProcessor) -> NativeProcessor:
+    """``processor`` over the bytes of the logits, which it changes in place."""
+    import numpy as np
+
+    if not callable(processor):
+        kind = type(processor).__name__
+        raise TypeError(f"logits_processor must be callable, not {kind}")
+
+    def process(tokens: list[int], buffer: bytearray) -> None:
+        logits = np.frombuffer(buffer, dtype=np.float32)
+        changed = processor(tokens, logits)
+        if changed is None or changed is logits:
+            return
+        changed = np.asarray(changed)
+        if changed.shape != logits.shape:
+            raise ValueError(
+                f"logits_processor returned the shape {changed.shape}, expected {logits.shape}"
+            )
+        logits[:] = changed
+
+    return process

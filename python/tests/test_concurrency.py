@@ -1,0 +1,231 @@
+"""Threads, asyncio and Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import statistics
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable
+
+import pytest
+
+import halfbyte
+from conftest import PROMPT
+
+
+def test_two_threads_on_one_model_both_progress(model: halfbyte.Model) -> None:
+    times: dict[int, list[float]] = {0: [], 1: []}
+    start = threading.Barrier(2)
+
+    def write(which: int) -> None:
+        start.wait()
+        for _ in model.generate(PROMPT, max_new_tokens=150, ignore_eos=True, stream=True):
+            times[which].append(time.perf_counter())
+
+    threads = [threading.Thread(target=write, args=(which,)) for which in times]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(seen) for seen in times.values()] == [150, 150]
+    first_end = min(seen[-1] for seen in times.values())
+    for seen in times.values():
+        assert sum(at < first_end for at in seen) > 30, "one waited for the other"
+
+
+def test_many_threads_get_the_texts_of_one(model: halfbyte.Model) -> None:
+    expected = [model.generate(PROMPT, max_new_tokens=20, seed=seed) for seed in range(4)]
+
+    def write(seed: int) -> str:
+        return model.generate(PROMPT, max_new_tokens=20, seed=seed)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(write, list(range(4)) * 8)) == expected * 8
+
+
+def test_one_stream_is_not_for_two_threads(model: halfbyte.Model) -> None:
+    stream = model.generate(PROMPT, max_new_tokens=200, ignore_eos=True, stream=True)
+    errors: list[BaseException] = []
+    pieces: list[str] = []
+
+    def read() -> None:
+        try:
+            pieces.extend(stream)
+        except halfbyte.BusyError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Whoever comes while another computes is refused; nothing is lost, doubled or stuck.
+    assert len(stream.tokens) == len(pieces)
+
+
+def test_another_thread_may_cancel(model: halfbyte.Model) -> None:
+    stream = model.generate(PROMPT, max_new_tokens=10_000, ignore_eos=True, stream=True,
+                            context_policy="shift")  # fmt: skip
+    threading.Timer(0.2, stream.cancel).start()
+    start = time.perf_counter()
+    done = stream.result()
+    assert done.finish_reason == "cancelled" and len(done.tokens) > 0
+    assert time.perf_counter() - start < 5
+
+
+def test_another_thread_may_close_and_ask(model: halfbyte.Model) -> None:
+    session = model.session()
+    options: dict[str, Any] = dict(max_new_tokens=10**6, ignore_eos=True, context_policy="shift")
+    stream = session.generate(PROMPT, stream=True, **options)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(stream.result)
+        time.sleep(0.1)
+        assert stream.usage.prompt_tokens > 0 and stream.seed >= 0, "asking never waits"
+        with pytest.raises(halfbyte.BusyError):
+            next(stream)
+        stream.close()
+        assert running.result(timeout=5).finish_reason == "cancelled"
+    assert len(session) > 0
+
+
+def test_the_event_loop_keeps_turning(model: halfbyte.Model) -> None:
+    gaps: list[float] = []
+
+    async def tick() -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.01)
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    async def main() -> halfbyte.Completion:
+        ticking = asyncio.create_task(tick())
+        await asyncio.sleep(0)
+        done = await model.agenerate(
+            PROMPT, max_new_tokens=1500, ignore_eos=True, context_policy="shift", seed=1
+        )
+        ticking.cancel()
+        return done
+
+    done = asyncio.run(main())
+    assert len(done.tokens) == 1500 and len(gaps) > 20
+    assert statistics.median(gaps) < 0.02 and max(gaps) < 0.2, (statistics.median(gaps), max(gaps))
+
+
+def test_asyncio_streams_and_gathers(model: halfbyte.Model) -> None:
+    expected = [model.generate(PROMPT, max_new_tokens=12, seed=seed) for seed in range(3)]
+
+    async def streamed(seed: int) -> str:
+        pieces = []
+        async for piece in model.agenerate(PROMPT, max_new_tokens=12, seed=seed):
+            pieces.append(piece)
+        return "".join(pieces)
+
+    async def main() -> None:
+        assert await asyncio.gather(*map(streamed, range(3))) == expected
+        with pytest.raises(ValueError, match="temperature"):
+            await model.agenerate(PROMPT, temperature=-1)
+        async with model.agenerate(PROMPT) as stream:
+            await stream.__anext__()
+        assert stream.stream is not None and stream.stream.finish_reason == "cancelled"
+        chat = model.chat(max_new_tokens=5, seed=1)
+        answer = await chat.asay("Write a story.")
+        assert chat.messages[-1]["content"] == answer
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_task_stops_the_computation(model: halfbyte.Model) -> None:
+    async def main() -> None:
+        stream = model.agenerate(
+            PROMPT, max_new_tokens=10**6, ignore_eos=True, context_policy="shift"
+        )
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream, 0.2)
+        assert stream.stream is not None
+        n_tokens = stream.stream.usage.new_tokens
+        await asyncio.sleep(0.1)
+        assert stream.stream.usage.new_tokens == n_tokens
+
+    asyncio.run(main())
+
+
+def interrupted(call: Callable[[], object]) -> float:
+    """Seconds between a Ctrl-C in the middle of ``call`` and its ``KeyboardInterrupt``."""
+    sent: list[float] = []
+
+    def send() -> None:
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.3, send)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        return time.perf_counter() - sent[0]
+    finally:
+        timer.cancel()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_ends_every_long_call_within_50_ms(model: halfbyte.Model) -> None:
+    session = model.session()
+    text = "Once upon a time there was a dog. " * 3000
+    calls: dict[str, Callable[[], object]] = {
+        "generate": lambda: model.generate(
+            PROMPT, max_new_tokens=10**6, ignore_eos=True, context_policy="shift"
+        ),
+        "stream": lambda: list(
+            model.generate(
+                PROMPT, max_new_tokens=10**6, ignore_eos=True, context_policy="shift", stream=True
+            )
+        ),
+        "session": lambda: session.generate(
+            PROMPT, max_new_tokens=10**6, ignore_eos=True, context_policy="shift"
+        ),
+        "batch": lambda: model.generate_batch([PROMPT] * 500, max_new_tokens=250, ignore_eos=True),
+        "perplexity": lambda: model.perplexity(text, stride=1),
+        "likelihood": lambda: model.log_likelihood_batch([(text[:900], " dog")] * 5 + [
+            (text[i : i + 900], " dog") for i in range(2000)
+        ]),
+    }  # fmt: skip
+    expected = model.generate(PROMPT, max_new_tokens=5, seed=1)
+    for name, call in calls.items():
+        # A machine that others use may be late; halfbyte itself is not.
+        latency = min(interrupted(call) for _ in range(3))
+        assert latency < 0.05, f"{name}: {latency:.3f} s"
+        assert model.generate(PROMPT, max_new_tokens=5, seed=1) == expected
+    assert session.generate(PROMPT, max_new_tokens=5, seed=1) == expected
+
+
+def test_a_stream_that_was_interrupted_is_at_its_end(model: halfbyte.Model) -> None:
+    chat = model.chat(max_new_tokens=10**6, ignore_eos=True, context_policy="shift")
+    interrupted(lambda: chat.say("Write a story."))
+    assert len(chat.messages) == 2 and chat.messages[1]["content"]
+    assert chat.say("Go on.", max_new_tokens=3).finish_reason == "length"
+
+
+def test_other_threads_run_while_one_computes(model: halfbyte.Model) -> None:
+    counted = 0
+    stop = threading.Event()
+
+    def count() -> None:
+        nonlocal counted
+        while not stop.wait(0.001):
+            counted += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    text: Any = "Once upon a time there was a dog. " * 60
+    start = time.perf_counter()
+    model.perplexity(text, stride=8)
+    spent = time.perf_counter() - start
+    stop.set()
+    thread.join()
+    assert counted > spent * 100, f"{counted} turns in {spent:.2f} s"
