@@ -4,7 +4,7 @@ A script changes its import and stays as it is::
 
     from halfbyte.gpt4all import GPT4All
 
-    model = GPT4All("ggml-gpt4all-j-v1.3-groovy.bin", model_path="models")
+    model = GPT4All("gpt4all-j.gguf", model_path="models")
     with model.chat_session():
         print(model.generate("What is a cat?", max_tokens=100))
 
