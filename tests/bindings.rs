@@ -86,6 +86,28 @@ fn a_generation_may_own_its_session() {
 }
 
 #[test]
+fn a_batch_of_tokens_is_a_batch_of_texts() {
+    let texts = [PROMPT, "The cat", ""];
+    let tokenizer = model().tokenizer().unwrap();
+    let tokens: Vec<_> = texts
+        .iter()
+        .map(|text| match tokenizer.encode_prompt(text, Default::default()).unwrap() {
+            tokens if tokens.is_empty() => vec![tokenizer.bos().unwrap()],
+            tokens => tokens,
+        })
+        .collect();
+    let by_text = model().generate_batch(&texts, &sampling(4)).unwrap();
+    let by_tokens =
+        model().generate_batch_tokens(&tokens, &sampling(4), &Hooks::default()).unwrap();
+    let pieces = |done: &[halfbyte::Completion]| -> Vec<_> {
+        done.iter().map(|completion| completion.pieces.clone()).collect()
+    };
+    assert_eq!(pieces(&by_text), pieces(&by_tokens));
+    let wrong = model().generate_batch_tokens(&[vec![u32::MAX]], &sampling(4), &Hooks::default());
+    assert!(matches!(wrong, Err(Error::Config { .. })), "{wrong:?}");
+}
+
+#[test]
 fn an_answer_apart_is_the_answer() {
     let template = ChatTemplate::jinja(halfbyte_model::CHAT_TEMPLATE, model());
     let mut together = Chat::new(model().session(), template.clone(), sampling(5));

@@ -52,8 +52,12 @@ impl Model {
         self.session().generate(prompt, config)?.complete()
     }
 
-    /// The tokens of a prompt; the text's first token for an empty one.
-    pub(super) fn prompt_tokens(&self, prompt: &str) -> Result<Vec<u32>> {
+    /// The tokens that a prompt is read as: BOS as the file says, and for an empty text in any case.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`].
+    pub fn prompt_tokens(&self, prompt: &str) -> Result<Vec<u32>> {
         let tokenizer = self.tokenizer()?;
         let mut tokens = tokenizer.encode_prompt(prompt, Specials::AsText)?;
         if tokens.is_empty() {
