@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Optional, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union, cast, overload
 
 from halfbyte import _native
 from halfbyte import _options as options_of
@@ -186,9 +186,9 @@ class Model(Facts):
         return AsyncStream(lambda: self._start(prompt, callback, options))
 
     def generate_batch(
-        self, prompts: Iterable[str], *, progress: Progress = None, **options: Unpack[Options]
+        self, prompts: Iterable[Prompt], *, progress: Progress = None, **options: Unpack[Options]
     ) -> list[Completion]:
-        """Completions of many prompts, computed together: several times faster than one by one.
+        """Completions of many texts or lists of token ids: together, several times faster.
 
         Each is the same as alone. With a given ``seed`` every prompt uses that seed. ``progress``
         counts finished prompts.
@@ -196,7 +196,7 @@ class Model(Facts):
         if isinstance(prompts, str):
             raise TypeError("prompts must be several texts, not one: use generate")
         given, processor = options_of.native(options)
-        texts = [str.__str__(prompt) for prompt in prompts]
+        texts = [options_of.prompt(prompt) for prompt in prompts]
         heard = reporter(progress, "generating", "prompts")
         done = self._native.generate_batch(texts, given, processor, heard)
         return [Completion(report[0], pieces, report) for pieces, report in done]
@@ -329,20 +329,20 @@ class Model(Facts):
         return Perplexity(*self._native.perplexity(ids, window, stride, heard))
 
     def embed(
-        self, text: Union[str, Iterable[str]], *, progress: Progress = None
+        self, text: Union[Prompt, Iterable[Prompt]], *, progress: Progress = None
     ) -> npt.NDArray[np.float32]:
-        """The mean of the last hidden states of a text, (E,); of several texts, (n, E)."""
+        """The mean of the last hidden states of a text or token ids, (E,); of several, (n, E)."""
         import numpy as np
 
-        if isinstance(text, str):
-            return np.frombuffer(self._native.embed(self.tokenize(text)), dtype=np.float32)
-        texts = list(text)
+        several = self.tokenize(text) if isinstance(text, str) else list(text)
+        if isinstance(text, str) or (several and hasattr(several[0], "__index__")):
+            return np.frombuffer(self._native.embed(several), dtype=np.float32)
         heard = reporter(progress, "embedding", "texts")
-        rows = np.empty((len(texts), self.hidden_size), dtype=np.float32)
-        for i, one in enumerate(texts):
-            rows[i] = self.embed(one)
+        rows = np.empty((len(several), self.hidden_size), dtype=np.float32)
+        for i, one in enumerate(several):
+            rows[i] = self.embed(options_of.prompt(cast("Prompt", one)))
             if heard is not None:
-                heard(i + 1, len(texts))
+                heard(i + 1, len(several))
         return rows
 
     # Life.

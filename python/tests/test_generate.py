@@ -171,6 +171,8 @@ def test_a_batch_gives_what_each_prompt_gives_alone(model: halfbyte.Model) -> No
         assert (done, done.tokens) == (alone, alone.tokens)
         assert done.finish_reason == alone.finish_reason
     assert heard[-1] == (12, 12)
+    ids = [model.tokenize(prompt) or [model.bos or 0] for prompt in prompts[:4]]
+    assert model.generate_batch(ids, max_new_tokens=12, seed=5) == together[:4]
     assert model.generate_batch([]) == []
     with pytest.raises(TypeError, match="several texts"):
         model.generate_batch(PROMPT)

@@ -89,6 +89,8 @@ def test_embeddings_are_rows(model: halfbyte.Model) -> None:
     assert one.dtype == np.float32 and one.shape == (model.hidden_size,)
     rows = model.embed([PROMPT, "Another text"])
     assert rows.shape == (2, model.hidden_size) and np.array_equal(rows[0], one)
+    ids = model.tokenize(PROMPT)
+    assert np.array_equal(model.embed(ids), one) and np.array_equal(model.embed([ids])[0], one)
     assert model.embed([]).shape == (0, model.hidden_size)
 
 

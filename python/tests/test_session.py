@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,19 @@ def test_one_stream_at_a_time(model: halfbyte.Model) -> None:
     for use in uses:
         with pytest.raises(halfbyte.ClosedError):
             use()
+
+
+def test_a_session_lets_go_of_a_processor(model: halfbyte.Model) -> None:
+    class Processor:
+        def __call__(self, tokens: list[int], logits: Any) -> None:
+            logits[0] = 0
+
+    session, processor = model.session(), Processor()
+    session.generate(PROMPT, max_new_tokens=2, logits_processor=processor)
+    heard = weakref.ref(processor)
+    del processor
+    gc.collect()
+    assert heard() is None and len(session) > 0
 
 
 def test_a_chat_remembers(model: halfbyte.Model) -> None:

@@ -44,16 +44,19 @@ impl Chat {
         hooks.processor = call.processor(processor);
         let mut chat = self.slot.lend("the chat")?;
         chat.set_hooks(hooks);
-        chat.set_messages(messages);
         *chat.config_mut() = config;
-        match chat.answer_apart() {
+        let answer = call.run(options.py(), || {
+            chat.set_messages(messages);
+            chat.answer_apart()
+        });
+        match answer {
             Ok(answer) => {
                 let home = Home::Chat(self.slot.clone(), Box::new(chat));
                 Ok(Generation::new(call, answer, home))
             }
             Err(error) => {
                 self.slot.put(chat);
-                Err(raise(error))
+                Err(error)
             }
         }
     }

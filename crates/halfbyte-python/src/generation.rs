@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use halfbyte::generate::{Timings, Usage};
-use halfbyte::{Completion, FinishReason, Generation as Running, Piece};
+use halfbyte::{Completion, FinishReason, Generation as Running, Hooks, Piece};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
@@ -44,6 +44,22 @@ pub(crate) struct Generation {
     is_quick: AtomicBool,
 }
 
+/// What a generation goes on from.
+pub(crate) enum Prompt {
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+impl Prompt {
+    /// A text or token ids.
+    pub(crate) fn new(prompt: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if prompt.is_instance_of::<PyString>() {
+            return Ok(Self::Text(prompt.extract()?));
+        }
+        Ok(Self::Tokens(options::field("prompt", prompt)?))
+    }
+}
+
 enum State {
     Ready(Box<Running<'static>>),
     /// A thread is computing; this was known before.
@@ -65,20 +81,16 @@ impl Generation {
         let mut hooks = call.hooks();
         hooks.processor = call.processor(processor);
         session.set_hooks(hooks);
-        let running = match prompt {
-            Some(prompt) if prompt.is_instance_of::<PyString>() => {
-                session.into_generation(&prompt.extract::<String>()?, &config)
-            }
-            Some(prompt) => {
-                let tokens: Vec<u32> = options::field("prompt", prompt)?;
-                session.into_generation_tokens(&tokens, &config)
-            }
-            None => {
-                let tokens = session.tokens().to_vec();
-                session.into_generation_tokens(&tokens, &config)
-            }
+        let prompt = match prompt {
+            Some(prompt) => Prompt::new(prompt)?,
+            None => Prompt::Tokens(session.tokens().to_vec()),
         };
-        Ok(Self::new(call, running.map_err(raise)?, home))
+        // A long text takes its time to become tokens.
+        let running = call.run(options.py(), || match prompt {
+            Prompt::Text(text) => session.into_generation(&text, &config),
+            Prompt::Tokens(tokens) => session.into_generation_tokens(&tokens, &config),
+        });
+        Ok(Self::new(call, running?, home))
     }
 
     pub(crate) fn new(call: Call, running: Running<'static>, home: Home) -> Self {
@@ -146,9 +158,15 @@ impl Generation {
         let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *home, Home::Nowhere) {
             Home::Nowhere => drop(running),
-            Home::Session(slot) => slot.put(running.into_session()),
+            Home::Session(slot) => {
+                let mut session = running.into_session();
+                // The processor is the caller's, and may hold anything.
+                session.set_hooks(Hooks::default());
+                slot.put(session);
+            }
             Home::Chat(slot, mut chat) => {
                 chat.accept(running);
+                chat.set_hooks(Hooks::default());
                 slot.put(*chat);
             }
         }

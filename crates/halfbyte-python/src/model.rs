@@ -12,7 +12,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict};
 use crate::call::{Call, check_process};
 use crate::chat::template;
 use crate::error::{closed, config, raise};
-use crate::generation::{Batched, Generation, Home};
+use crate::generation::{Batched, Generation, Home, Prompt};
 use crate::options;
 use crate::processor::float_bytes;
 use crate::session::Session;
@@ -151,12 +151,12 @@ impl Model {
         Generation::start(session, Some(prompt), options, processor, Home::Nowhere)
     }
 
-    /// Completions of many prompts, computed together.
+    /// Completions of many prompts, texts or token ids, computed together.
     #[pyo3(signature = (prompts, options: "dict[str, Any]", processor, progress))]
     fn generate_batch(
         &self,
         py: Python<'_>,
-        prompts: Vec<String>,
+        prompts: Vec<Bound<'_, PyAny>>,
         options: &Bound<'_, PyDict>,
         processor: Option<Py<PyAny>>,
         progress: Option<Py<PyAny>>,
@@ -165,7 +165,15 @@ impl Model {
         let call = Call::new(progress);
         let mut hooks = call.hooks();
         hooks.processor = call.processor(processor);
-        let done = call.run(py, || model.generate_batch_with(&prompts, &config, &hooks))?;
+        let prompts = prompts.iter().map(Prompt::new).collect::<PyResult<Vec<_>>>()?;
+        let done = call.run(py, || {
+            let tokens = prompts.into_iter().map(|prompt| match prompt {
+                Prompt::Text(text) => model.prompt_tokens(&text),
+                Prompt::Tokens(tokens) => Ok(tokens),
+            });
+            let tokens = tokens.collect::<halfbyte::Result<Vec<_>>>()?;
+            model.generate_batch_tokens(&tokens, &config, &hooks)
+        })?;
         Ok(done.into_iter().map(Batched::from).collect())
     }
 
