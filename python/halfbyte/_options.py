@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Callable, Optional, TypedDict, Union, cast
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypedDict, TypeVar, Union, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         [list[int], npt.NDArray[np.float32]], Optional[npt.NDArray[np.float32]]
     ]
 
+T = TypeVar("T")
 #: Token ids: a list, a tuple, an array.
 Tokens = Iterable[int]
 #: A text, or the ids of its tokens.
@@ -77,6 +78,17 @@ def prompt(text_or_tokens: Prompt) -> Union[str, list[int]]:
     return tokens(text_or_tokens)
 
 
+def heard(what: str, call: Callable[[], T]) -> T:
+    """``call()`` of a caller's function, whose ``StopIteration`` must not end a loop over pieces.
+
+    It would do so unseen, and cannot pass through a future at all: PEP 479, for ``next``.
+    """
+    try:
+        return call()
+    except (StopIteration, StopAsyncIteration) as error:
+        raise RuntimeError(f"{what} raised {type(error).__name__}") from error
+
+
 def _adapted(processor: LogitsProcessor) -> NativeProcessor:
     """``processor`` over the bytes of the logits, which it changes in place."""
     import numpy as np
@@ -87,7 +99,7 @@ def _adapted(processor: LogitsProcessor) -> NativeProcessor:
 
     def process(tokens: list[int], buffer: bytearray) -> None:
         logits = np.frombuffer(buffer, dtype=np.float32)
-        changed = processor(tokens, logits)
+        changed = heard("logits_processor", lambda: processor(tokens, logits))
         if changed is None or changed is logits:
             return
         changed = np.asarray(changed)

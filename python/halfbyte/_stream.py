@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
+from halfbyte._options import heard
 from halfbyte._results import Completion, NativePiece, Piece, Timings, Usage, piece
 from halfbyte.errors import BusyError
 
@@ -67,9 +68,10 @@ class Stream(Iterator[Piece]):
         if self._on_text is not None:
             self._on_text(self._native.report()[0])
         new = piece(native)
-        if self._callback is not None:
+        callback = self._callback
+        if callback is not None:
             try:
-                go_on = self._callback(new)
+                go_on = heard("callback", lambda: callback(new))
             except BaseException:
                 self.close()
                 raise
@@ -236,7 +238,10 @@ async def _in_thread(call: Callable[[], T], cancel: Callable[[], None]) -> T:
 
     from halfbyte._executor import executor
 
-    future = asyncio.get_running_loop().run_in_executor(executor(), call)
+    # A future never resolves when it is to raise StopIteration.
+    future = asyncio.get_running_loop().run_in_executor(
+        executor(), heard, "a function of the caller", call
+    )
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import pickle
 import re
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import pytest
@@ -126,6 +127,36 @@ def test_an_exception_in_a_callback_comes_through(model: halfbyte.Model) -> None
         model.generate(PROMPT, logits_processor=processor)
     assert len(calls) == 2
     assert model.generate(PROMPT, max_new_tokens=2).finish_reason == "length"
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+def test_a_stop_iteration_is_an_error_like_others(
+    model: halfbyte.Model, kind: type[Exception]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise kind
+
+    functions: dict[str, dict[str, Any]] = {
+        "callback": {"callback": fail}, "logits_processor": {"logits_processor": fail}
+    }  # fmt: skip
+
+    async def heard(options: dict[str, Any]) -> None:
+        async for _ in model.agenerate(PROMPT, **options):
+            pass
+
+    async def awaited(options: dict[str, Any]) -> None:
+        await asyncio.wait_for(model.agenerate(PROMPT, **options), 20)
+
+    for name, options in functions.items():
+        uses: list[Callable[[], object]] = [
+            lambda options=options: model.generate(PROMPT, **options),
+            lambda options=options: list(model.generate(PROMPT, stream=True, **options)),
+            lambda options=options: asyncio.run(heard(options)),
+            lambda options=options: asyncio.run(awaited(options)),
+        ]
+        for use in uses:
+            with pytest.raises(RuntimeError, match=f"{name} raised {kind.__name__}"):
+                use()
 
 
 def test_a_logits_processor_changes_in_place_or_returns(model: halfbyte.Model) -> None:
