@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import statistics
@@ -15,6 +16,7 @@ import pytest
 
 import halfbyte
 from conftest import PROMPT
+from halfbyte import _executor
 
 
 def test_two_threads_on_one_model_both_progress(model: halfbyte.Model) -> None:
@@ -153,6 +155,73 @@ def test_a_cancelled_task_stops_the_computation(model: halfbyte.Model) -> None:
         assert stream.stream.usage.new_tokens == n_tokens
 
     asyncio.run(main())
+
+
+def test_a_task_that_waits_for_a_thread_can_be_cancelled(
+    model: halfbyte.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_executor, "MAX_WORKERS", 1)
+    monkeypatch.setattr(_executor, "_executor", None)
+
+    async def main() -> None:
+        long = asyncio.create_task(
+            model.agenerate(PROMPT, max_new_tokens=10**7, ignore_eos=True, context_policy="shift")
+        )
+        await asyncio.sleep(0.1)
+        start = time.perf_counter()
+        waiting = model.agenerate(PROMPT, max_new_tokens=2)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(waiting, 0.1)
+        assert time.perf_counter() - start < 2 and not long.done()
+        assert waiting.stream is None
+        long.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await long
+        assert (await waiting).finish_reason == "length", "it can still be started"
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_an_error_of_a_cancelled_task_is_not_printed(
+    model: halfbyte.Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        task = asyncio.ensure_future(model.agenerate("word " * 20_000))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        del task
+        gc.collect()
+
+    asyncio.run(main())
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+def test_asyncio_takes_a_generation_for_a_coroutine(model: halfbyte.Model) -> None:
+    expected = model.generate(PROMPT, max_new_tokens=4, seed=1)
+
+    async def main() -> None:
+        stream = model.agenerate(PROMPT, max_new_tokens=4, seed=1)
+        assert "not started" in repr(stream)
+        task = asyncio.create_task(stream)
+        assert await task == expected and await stream == expected
+        assert "length, 4 tokens" in repr(stream)
+        refused = asyncio.create_task(model.agenerate(PROMPT, temperature=-1))
+        with pytest.raises(ValueError, match="temperature"):
+            await refused
+        long = model.agenerate(
+            PROMPT, max_new_tokens=10**7, ignore_eos=True, context_policy="shift"
+        )
+        task = asyncio.create_task(long)
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert long.stream is not None and long.stream.finish_reason == "cancelled"
+
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def interrupted(call: Callable[[], object]) -> float:

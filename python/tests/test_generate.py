@@ -147,14 +147,16 @@ def test_a_stop_iteration_is_an_error_like_others(
     async def awaited(options: dict[str, Any]) -> None:
         await asyncio.wait_for(model.agenerate(PROMPT, **options), 20)
 
-    for name, options in functions.items():
-        uses: list[Callable[[], object]] = [
-            lambda options=options: model.generate(PROMPT, **options),
-            lambda options=options: list(model.generate(PROMPT, stream=True, **options)),
-            lambda options=options: asyncio.run(heard(options)),
-            lambda options=options: asyncio.run(awaited(options)),
+    def uses(options: dict[str, Any]) -> list[Callable[[], object]]:
+        return [
+            lambda: model.generate(PROMPT, **options),
+            lambda: list(model.generate(PROMPT, stream=True, **options)),
+            lambda: asyncio.run(heard(options)),
+            lambda: asyncio.run(awaited(options)),
         ]
-        for use in uses:
+
+    for name, options in functions.items():
+        for use in uses(options):
             with pytest.raises(RuntimeError, match=f"{name} raised {kind.__name__}"):
                 use()
 
