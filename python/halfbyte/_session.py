@@ -10,6 +10,7 @@ from halfbyte import _options as options_of
 from halfbyte._options import Options, Prompt
 from halfbyte._results import Completion
 from halfbyte._stream import Callback, Stream
+from halfbyte.errors import BusyError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -148,6 +149,10 @@ class Session:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def __bool__(self) -> bool:
+        # An empty session is one nevertheless.
+        return True
+
     def __enter__(self) -> Self:
         return self
 
@@ -162,4 +167,8 @@ class Session:
     def __repr__(self) -> str:
         if self.closed:
             return "<halfbyte.Session, closed>"
-        return f"<halfbyte.Session, {len(self)} of {self._model.context_length} tokens>"
+        try:
+            held = str(len(self))
+        except BusyError:
+            held = "busy, …"
+        return f"<halfbyte.Session, {held} of {self._model.context_length} tokens>"

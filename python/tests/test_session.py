@@ -63,8 +63,10 @@ def test_a_session_survives_on_disk(model: halfbyte.Model, tmp_path: Path) -> No
 
 def test_one_stream_at_a_time(model: halfbyte.Model) -> None:
     session = model.session()
+    assert session and len(session) == 0
     stream = session.generate(PROMPT, seed=1, stream=True)
     next(stream)
+    assert "busy" in repr(session)
     uses: list[Any] = [
         lambda: session.generate(PROMPT),
         lambda: session.append("more"),
