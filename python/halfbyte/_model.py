@@ -12,6 +12,7 @@ from halfbyte import _native
 from halfbyte import _options as options_of
 from halfbyte._chat import Chat, Message, pairs
 from halfbyte._facts import Facts
+from halfbyte._files import Path
 from halfbyte._options import Options, Prompt, Tokens
 from halfbyte._progress import Progress, reporter
 from halfbyte._results import Completion, LogLikelihood, Perplexity
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 logger = logging.getLogger("halfbyte")
-
-Path = Union[str, "os.PathLike[str]"]
 
 
 class Model(Facts):
@@ -57,13 +56,15 @@ class Model(Facts):
         cache_type: str = "f16",
         progress: Progress = None,
     ) -> None:
-        self._path = None if path is None else os.fspath(path)
+        given_path = None if path is None else os.fsdecode(path)
+        # Whoever unpickles it may work in another folder.
+        self._path = None if given_path is None else os.path.abspath(given_path)
         given = {"threads": threads, "context_length": context_length, "cache_type": cache_type}
         self._options = {name: value for name, value in given.items() if value is not None}
         heard = reporter(progress, "loading", "B")
         extra: dict[str, Any] = {} if heard is None else {"progress": heard}
         start = time.perf_counter()
-        self._native = _native.Model(self._path, {**self._options, **extra})
+        self._native = _native.Model(given_path, {**self._options, **extra})
         self._facts = self._native.facts()
         logger.info(
             "loaded %s in %.2f s: %s, %.1f MB packed, %d threads, %s",
@@ -205,6 +206,7 @@ class Model(Facts):
         self, prompt: Prompt, callback: Optional[Callback], options: Mapping[str, Any]
     ) -> Stream:
         given, processor = options_of.native(options)
+        options_of.function("callback", callback)
         return Stream(self._native.generate(options_of.prompt(prompt), given, processor), callback)
 
     # Conversations and sessions.
@@ -250,7 +252,7 @@ class Model(Facts):
         With ``add_bos`` the start token comes in front if the model's file asks for it; with
         ``special`` text that spells a special token becomes that token.
         """
-        return self._native.tokenize(str.__str__(text), add_bos, special)
+        return self._native.tokenize(options_of.text("the text", text), add_bos, special)
 
     def detokenize(self, tokens: Tokens) -> str:
         """The text of token ids; special tokens are left out, broken UTF-8 becomes U+FFFD.
@@ -322,9 +324,10 @@ class Model(Facts):
         (default: half a window); each token is scored once, after what stands before it in its
         window.
         """
-        ids = self.tokenize(text) if isinstance(text, str) else options_of.tokens(text)
-        window = self.context_length if window is None else window
-        stride = max(window // 2, 1) if stride is None else stride
+        given = options_of.prompt(text)
+        ids = self.tokenize(given) if isinstance(given, str) else given
+        window = self.context_length if window is None else options_of.whole("window", window)
+        stride = max(window // 2, 1) if stride is None else options_of.whole("stride", stride)
         heard = reporter(progress, "scoring", "tokens")
         return Perplexity(*self._native.perplexity(ids, window, stride, heard))
 
@@ -334,6 +337,9 @@ class Model(Facts):
         """The mean of the last hidden states of a text or token ids, (E,); of several, (n, E)."""
         import numpy as np
 
+        if not isinstance(text, Iterable) or isinstance(text, bytes):
+            kind = type(text).__name__
+            raise TypeError(f"embed takes a text, token ids, or several of them, not {kind}")
         several = self.tokenize(text) if isinstance(text, str) else list(text)
         if isinstance(text, str) or (several and hasattr(several[0], "__index__")):
             return np.frombuffer(self._native.embed(several), dtype=np.float32)

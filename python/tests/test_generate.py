@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import os
 import pickle
 import re
 import subprocess
 import sys
-from typing import Any, Callable
+from pathlib import Path
+from typing import Any, Callable, cast
 
 import numpy as np
 import pytest
 
 import halfbyte
-from conftest import PROMPT
+from conftest import DATA, PROMPT
 
 
 def test_a_result_is_a_text_that_knows_how_it_came_about(model: halfbyte.Model) -> None:
@@ -287,3 +289,42 @@ def test_defaults_are_those_of_the_command() -> None:
             assert float(found[1]) == parameter.default, name
             checked += 1
     assert checked == 10
+
+
+def test_wrong_types_are_named(model: halfbyte.Model, tmp_path: Path) -> None:
+    any_: Any = model
+    chat: Any = model.chat()
+    session: Any = model.session()
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: any_.tokenize(5), "text must be a text, not int"),
+        (lambda: chat.say(5), "text must be a text, not int"),
+        (lambda: any_.chat(system=5), "system must be a text, not int"),
+        (lambda: any_.perplexity("a b c", window="x"), "window must be an integer, not str"),
+        (lambda: any_.perplexity("a b c", stride=1.5), "stride must be an integer, not float"),
+        (lambda: any_.perplexity(5), "text or token ids, not int"),
+        (lambda: any_.embed(5), "embed takes .*, not int"),
+        (lambda: any_.embed(b"a"), "embed takes .*, not bytes"),
+        (lambda: any_.embed([1, "a"]), "tokens"),
+        (lambda: halfbyte.Session(cast("Any", 5)), "expected a halfbyte.Model, not int"),
+        (lambda: halfbyte.Chat(cast("Any", 5)), "expected a halfbyte.Model, not int"),
+        (lambda: any_.generate(PROMPT, callback=5), "callback must be callable, not int"),
+        (lambda: session.generate(PROMPT, callback=5), "callback must be callable, not int"),
+        (lambda: chat.say(PROMPT, callback=5), "callback must be callable, not int"),
+    ]
+    for call, words in calls:
+        with pytest.raises(TypeError, match=words):
+            call()
+    assert chat.messages == [] and len(session) == 0
+    path = os.fsencode(DATA / "llama-1k.q4_0.gguf")
+    assert halfbyte.Model(path).path == os.fsdecode(path) == halfbyte.inspect(path)["path"]
+    session.save(os.fsencode(tmp_path / "session"))
+    assert (tmp_path / "session").exists()
+
+
+def test_a_processor_that_makes_nan_is_told(model: halfbyte.Model) -> None:
+    def spoil(tokens: list[int], logits: Any) -> None:
+        logits[7] = np.nan
+
+    for processor in (spoil, lambda tokens, logits: logits * np.nan):
+        with pytest.raises(ValueError, match="logits_processor made logits NaN"):
+            model.generate(PROMPT, logits_processor=processor)

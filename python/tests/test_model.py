@@ -102,6 +102,15 @@ def test_a_model_pickles_by_its_path(model: halfbyte.Model) -> None:
         assert again.generate(PROMPT, max_new_tokens=5, seed=1) == expected
 
 
+def test_a_pickled_path_does_not_depend_on_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(DATA)
+    data = pickle.dumps(halfbyte.Model("llama-1k.q4_0.gguf"))
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(data).path == str(DATA / "llama-1k.q4_0.gguf")
+
+
 def _write(model: halfbyte.Model) -> str:
     return model.generate(PROMPT, max_new_tokens=5, seed=1)
 
