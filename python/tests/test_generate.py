@@ -234,6 +234,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"stop": [1]}, TypeError, "stop"),
     ({"logit_bias": {1: math.inf}}, ValueError, "logit_bias"),
     ({"logit_bias": {"a": 1}}, TypeError, "logit_bias"),
+    ({"logit_bias": {10**9: 1}}, ValueError, "logit_bias: 1000000000 is outside"),
     ({"logprobs": 5000}, ValueError, "logprobs"),
     ({"context_policy": "forget"}, ValueError, "error, drop_oldest_turns, shift"),
     ({"repetition_penalty": 0}, ValueError, "repetition_penalty"),

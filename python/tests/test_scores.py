@@ -65,6 +65,10 @@ def test_likelihoods_of_many_are_those_of_each(model: halfbyte.Model) -> None:
     assert heard[-1] == (len(pairs), len(pairs))
     with pytest.raises(ValueError, match="continuation"):
         model.log_likelihood(PROMPT, "")
+    merged = next(b for b in "bcdefghijk" if len(model.tokenize("a" + b)) == 1)
+    with pytest.raises(ValueError, match="continuation: of pair 1 .* one token with the context"):
+        model.log_likelihood_batch([(PROMPT, "!"), ("a", merged)])
+    assert model.log_likelihood(" ", "x") == model.log_likelihood("", " x")
     with pytest.raises(TypeError, match="both"):
         model.log_likelihood(PROMPT, [1])
 

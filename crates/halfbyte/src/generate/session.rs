@@ -78,6 +78,18 @@ impl Model {
         }
     }
 
+    /// Checks that every biased token is in the vocabulary.
+    fn check_biases(&self, config: &GenerationConfig) -> Result<()> {
+        let vocab_size = self.config().vocab_size;
+        match config.logit_bias.iter().find(|(token, _)| *token as usize >= vocab_size) {
+            Some((token, _)) => Err(Error::config(
+                "logit_bias",
+                format!("{token} is outside the vocabulary of {vocab_size}"),
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// [`Error::ContextFull`] if `needed` tokens do not fit.
     pub(super) fn check_fits(&self, needed: usize) -> Result<()> {
         let context_length = self.context_length();
@@ -196,6 +208,7 @@ impl Session {
     /// Makes `prompt` the session's tokens; returns how many of them are cached.
     fn rewind(&mut self, mut prompt: Vec<u32>, config: &GenerationConfig) -> Result<usize> {
         config.validate()?;
+        self.model.check_biases(config)?;
         if prompt.is_empty() {
             return Err(Error::config("prompt", "holds no token to start from"));
         }
