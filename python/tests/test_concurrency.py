@@ -10,12 +10,13 @@ import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
 import halfbyte
-from conftest import PROMPT
+from conftest import DATA, PROMPT
 from halfbyte import _executor
 
 
@@ -50,23 +51,27 @@ def test_many_threads_get_the_texts_of_one(model: halfbyte.Model) -> None:
 
 
 def test_one_stream_is_not_for_two_threads(model: halfbyte.Model) -> None:
-    stream = model.generate(PROMPT, max_new_tokens=200, ignore_eos=True, stream=True)
-    errors: list[BaseException] = []
-    pieces: list[str] = []
+    computes, go_on = threading.Event(), threading.Event()
 
-    def read() -> None:
+    def wait(tokens: list[int], logits: Any) -> None:
+        computes.set()
+        assert go_on.wait(10)
+
+    stream = model.generate(
+        PROMPT, max_new_tokens=20, ignore_eos=True, stream=True, logits_processor=wait
+    )
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(list, stream)
         try:
-            pieces.extend(stream)
-        except halfbyte.BusyError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    # Whoever comes while another computes is refused; nothing is lost, doubled or stuck.
-    assert len(stream.tokens) == len(pieces)
+            assert computes.wait(10)
+            for use in (stream.__next__, stream.result):
+                with pytest.raises(halfbyte.BusyError):
+                    use()
+        finally:
+            go_on.set()
+        # Whoever came while another computed was refused; nothing is lost, doubled or stuck.
+        pieces = reading.result()
+    assert len(pieces) == 20 and stream.tokens == [piece.token for piece in pieces]
 
 
 def test_another_thread_may_cancel(model: halfbyte.Model) -> None:
@@ -243,7 +248,11 @@ def interrupted(call: Callable[[], object]) -> float:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_ends_every_long_call_within_50_ms(model: halfbyte.Model) -> None:
+def test_ctrl_c_ends_every_long_call_within_50_ms(model: halfbyte.Model, tmp_path: Path) -> None:
+    def repeat(call: Callable[[], object]) -> None:
+        while True:
+            call()
+
     session = model.session()
     text = "Once upon a time there was a dog. " * 3000
     calls: dict[str, Callable[[], object]] = {
@@ -263,11 +272,18 @@ def test_ctrl_c_ends_every_long_call_within_50_ms(model: halfbyte.Model) -> None
         "likelihood": lambda: model.log_likelihood_batch([(text[:900], " dog")] * 5 + [
             (text[i : i + 900], " dog") for i in range(2000)
         ]),
+        "embed": lambda: model.embed([text[:1500]] * 10_000),
+        # None of these takes long here; a long text becomes tokens in one go.
+        "tokenize": lambda: repeat(lambda: model.tokenize(text[:3000])),
+        "load": lambda: repeat(halfbyte.Model),
+        "quantize": lambda: repeat(
+            lambda: halfbyte.quantize(DATA / "llama-1k.q4_0.gguf", tmp_path / "a.gguf", "q8_0")
+        ),
     }  # fmt: skip
     expected = model.generate(PROMPT, max_new_tokens=5, seed=1)
     for name, call in calls.items():
-        # A machine that others use may be late; halfbyte itself is not.
-        latency = min(interrupted(call) for _ in range(3))
+        # A machine that others use may be late once; halfbyte itself is not.
+        latency = statistics.median(interrupted(call) for _ in range(3))
         assert latency < 0.05, f"{name}: {latency:.3f} s"
         assert model.generate(PROMPT, max_new_tokens=5, seed=1) == expected
     assert session.generate(PROMPT, max_new_tokens=5, seed=1) == expected

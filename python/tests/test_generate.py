@@ -201,6 +201,7 @@ def test_a_batch_gives_what_each_prompt_gives_alone(model: halfbyte.Model) -> No
     together = model.generate_batch(
         prompts, max_new_tokens=12, seed=5, progress=lambda *reached: heard.append(reached)
     )
+    assert len(together) == len(prompts)
     for prompt, done in zip(prompts, together):
         alone = model.generate(prompt, max_new_tokens=12, seed=5)
         assert (done, done.tokens) == (alone, alone.tokens)
