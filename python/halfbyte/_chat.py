@@ -56,8 +56,8 @@ class Chat:
         messages: Optional[Iterable[Message]] = None,
         **options: Unpack[Options],
     ) -> None:
-        options_of.native(options)
-        self._native = _native.Chat(native_model(model), template)
+        given, _ = options_of.native(options)
+        self._native = _native.Chat(native_model(model), template, given)
         self._options = options
         self.messages = [] if messages is None else [_copied(message) for message in messages]
         if system is not None and options_of.text("system", system):

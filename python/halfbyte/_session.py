@@ -133,7 +133,7 @@ class Session:
     @property
     def text(self) -> str:
         """The text so far."""
-        return self._model.detokenize(self.tokens)
+        return self._native.text()
 
     @property
     def cache_bytes(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,42 @@ def test_wrong_arguments_say_what_would_be_right(tmp_path: Path) -> None:
     with pytest.raises(halfbyte.FileMissingError) as missing:
         halfbyte.Model(tmp_path / "missing.gguf")
     assert missing.value.errno == 2 and str(missing.value.filename).endswith("missing.gguf")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_errors_about_files_are_those_of_python(tmp_path: Path) -> None:
+    with pytest.raises(halfbyte.FileMissingError) as missing:
+        halfbyte.Model(tmp_path / "missing.gguf")
+    assert missing.value.filename == str(tmp_path / "missing.gguf")
+    with pytest.raises(halfbyte.FileAccessError) as strange:
+        halfbyte.Model("/dev/null")
+    words = str(strange.value)
+    assert "/dev/null" in words and "Errno" not in words and "PosixPath" not in words
+    for call in (halfbyte.Model, halfbyte.inspect):
+        with pytest.raises(halfbyte.FileMissingError) as empty:
+            call("")
+        assert empty.value.filename == "", "not the folder that we are in"
+
+
+def test_a_subinterpreter_is_refused() -> None:
+    program = r"""
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+try:
+    import halfbyte._native
+except ImportError:
+    raise SystemExit("the main interpreter is refused")
+code = "try:\n    import halfbyte\nexcept ImportError:\n    print('refused')"
+failed = interpreters.run_string(interpreters.create(), code)
+assert failed is None, failed
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr
+    first = program.replace("import halfbyte._native", "pass")
+    done = subprocess.run([sys.executable, "-c", first], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr
 
 
 def test_exceptions_of_one_family_pickle() -> None:

@@ -7,11 +7,13 @@ use std::time::Instant;
 use halfbyte::generate::{Timings, Usage};
 use halfbyte::{Completion, FinishReason, Generation as Running, Hooks, Piece};
 use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyString};
 
 use crate::call::{Call, TICK};
 use crate::error::{busy, raise};
 use crate::options;
+use crate::processor::Function;
 use crate::session::Slot;
 
 /// (text, token, logprob, [(token, logprob), …]) of a piece.
@@ -35,9 +37,11 @@ pub(crate) enum Home {
 }
 
 /// A running generation; `halfbyte.Stream` holds one.
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "halfbyte._native")]
 pub(crate) struct Generation {
     call: Call,
+    /// The caller's logits processor.
+    function: Function,
     state: Mutex<State>,
     home: Mutex<Home>,
     /// Whether the last piece took less time than a look for Ctrl-C waits.
@@ -79,7 +83,8 @@ impl Generation {
         let config = options::generation(options)?;
         let call = Call::new(None);
         let mut hooks = call.hooks();
-        hooks.processor = call.processor(processor);
+        let function = Function::new(processor);
+        hooks.processor = call.processor(&function);
         session.set_hooks(hooks);
         let prompt = match prompt {
             Some(prompt) => Prompt::new(prompt)?,
@@ -90,12 +95,17 @@ impl Generation {
             Prompt::Text(text) => session.into_generation(&text, &config),
             Prompt::Tokens(tokens) => session.into_generation_tokens(&tokens, &config),
         });
-        Ok(Self::new(call, running?, home))
+        Ok(Self::new(call, function, running?, home))
     }
 
-    pub(crate) fn new(call: Call, running: Running<'static>, home: Home) -> Self {
+    pub(crate) fn new(
+        call: Call,
+        function: Function,
+        running: Running<'static>,
+        home: Home,
+    ) -> Self {
         let state = Mutex::new(State::Ready(Box::new(running)));
-        Self { call, state, home: Mutex::new(home), is_quick: AtomicBool::new(false) }
+        Self { call, function, state, home: Mutex::new(home), is_quick: AtomicBool::new(false) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -117,9 +127,10 @@ impl Generation {
         } else {
             self.call.run_plain(py, || work(&mut running))
         };
-        let has_ended = running.finish_reason().is_some() || self.call.cancel().is_cancelled();
+        let has_ended = running.finish_reason().is_some();
         *self.state() = State::Ready(running);
-        if has_ended || result.is_err() {
+        // Asked afterwards: a `close` until then found it busy and left it to this thread.
+        if has_ended || result.is_err() || self.call.cancel().is_cancelled() {
             self.settle();
         }
         result.map(Some)
@@ -155,12 +166,14 @@ impl Generation {
     }
 
     fn go_home(&self, running: Running<'static>) {
-        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *home, Home::Nowhere) {
+        let mut place = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        let home = std::mem::replace(&mut *place, Home::Nowhere);
+        // Letting go of the processor may run Python, which may come here again.
+        drop(place);
+        match home {
             Home::Nowhere => drop(running),
             Home::Session(slot) => {
                 let mut session = running.into_session();
-                // The processor is the caller's, and may hold anything.
                 session.set_hooks(Hooks::default());
                 slot.put(session);
             }
@@ -170,6 +183,7 @@ impl Generation {
                 slot.put(*chat);
             }
         }
+        self.function.forget();
     }
 }
 
@@ -181,6 +195,14 @@ impl Drop for Generation {
 
 #[pymethods]
 impl Generation {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.function.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.function.forget();
+    }
+
     /// The next piece, None at the end.
     fn next(&self, py: Python<'_>) -> PyResult<Option<Written>> {
         let start = Instant::now();

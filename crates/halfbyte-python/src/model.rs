@@ -14,14 +14,14 @@ use crate::chat::template;
 use crate::error::{closed, config, raise};
 use crate::generation::{Batched, Generation, Home, Prompt};
 use crate::options;
-use crate::processor::float_bytes;
+use crate::processor::{Function, float_bytes};
 use crate::session::Session;
 
 /// (sum, greedy, tokens) of a log-likelihood.
 type Likelihood = (f64, bool, usize);
 
 /// A loaded model; `halfbyte.Model` holds one.
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "halfbyte._native")]
 pub(crate) struct Model {
     model: RwLock<Option<halfbyte::Model>>,
     /// The process that loaded it, whose threads compute.
@@ -34,6 +34,16 @@ impl Model {
         check_process(self.process)?;
         let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
         model.clone().ok_or_else(|| closed("the model"))
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        let model = self.model.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if model.is_some() {
+            // As in `close`; at the interpreter's end there is nothing to let go of.
+            Python::try_attach(|py| py.detach(|| drop(model)));
+        }
     }
 }
 
@@ -70,8 +80,10 @@ impl Model {
     }
 
     /// Lets go of the weights, as soon as running calls have ended.
-    fn close(&self) {
-        self.model.write().unwrap_or_else(PoisonError::into_inner).take();
+    fn close(&self, py: Python<'_>) {
+        let model = self.model.write().unwrap_or_else(PoisonError::into_inner).take();
+        // The system takes its time to free gigabytes.
+        py.detach(|| drop(model));
     }
 
     #[getter]
@@ -164,7 +176,7 @@ impl Model {
         let (model, config) = (self.open()?, options::generation(options)?);
         let call = Call::new(progress);
         let mut hooks = call.hooks();
-        hooks.processor = call.processor(processor);
+        hooks.processor = call.processor(&Function::new(processor));
         let prompts = prompts.iter().map(Prompt::new).collect::<PyResult<Vec<_>>>()?;
         let done = call.run(py, || {
             let tokens = prompts.into_iter().map(|prompt| match prompt {
