@@ -151,26 +151,11 @@ class Model(Facts):
         ...     _ = print(piece, end="|")
          was| very| happy|
         """
-        arguments = dict(
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            typical_p=typical_p,
-            repetition_penalty=repetition_penalty,
-            repeat_last_n=repeat_last_n,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            logit_bias=logit_bias,
-            seed=seed,
-            stop=stop,
-            logprobs=logprobs,
-            ignore_eos=ignore_eos,
-            context_policy=context_policy,
-            logits_processor=logits_processor,
-        )
-        running = self._start(prompt, callback, arguments)
+        # Every option is a parameter here, so that editors and `help` show its default.
+        given = {
+            name: value for name, value in locals().items() if name in Options.__optional_keys__
+        }
+        running = self._start(prompt, callback, given)
         return running if stream else running.result()
 
     def agenerate(
