@@ -100,6 +100,11 @@ assert failed is None, failed
     assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr
 
 
+def test_native_classes_say_where_they_are() -> None:
+    for name in ("Chat", "Generation", "Model", "Session"):
+        assert getattr(halfbyte._native, name).__module__ == "halfbyte._native"
+
+
 def test_exceptions_of_one_family_pickle() -> None:
     for name in halfbyte.errors.__all__:
         kind = getattr(halfbyte.errors, name)
