@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import threading
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -100,6 +103,74 @@ def test_a_session_lets_go_of_a_processor(model: halfbyte.Model) -> None:
     assert heard() is None and len(session) > 0
 
 
+def test_a_refused_answer_lets_go_of_its_processor(model: halfbyte.Model) -> None:
+    class Processor:
+        def __call__(self, tokens: list[int], logits: Any) -> None:
+            pass
+
+    chat, processor = model.chat(), Processor()
+    with pytest.raises(halfbyte.ContextFullError):
+        chat.say("word " * 3000, logits_processor=processor)
+    heard = weakref.ref(processor)
+    del processor
+    gc.collect()
+    assert heard() is None
+
+
+def test_a_failing_processor_draws_no_token(model: halfbyte.Model) -> None:
+    calls = []
+
+    def fail(tokens: list[int], logits: Any) -> None:
+        calls.append(tokens)
+        if len(calls) > 2:
+            raise KeyError("mine")
+
+    session = model.session()
+    with pytest.raises(KeyError, match="mine"):
+        session.generate(PROMPT, logits_processor=fail)
+    assert session.tokens == calls[-1] and len(session) == len(model.tokenize(PROMPT)) + 2
+    calls.clear()
+    chat = model.chat()
+    stream = chat.say(QUESTION, stream=True, logits_processor=fail)
+    with pytest.raises(KeyError, match="mine"):
+        list(stream)
+    assert len(stream.tokens) == stream.usage.new_tokens == 2
+    assert chat.messages[-1]["content"] == stream.text
+
+
+def test_a_chat_checks_its_options_when_it_is_made(model: halfbyte.Model) -> None:
+    with pytest.raises(TypeError, match="there is no option foo"):
+        model.chat(foo=3)  # type: ignore[call-arg]
+    for options in ({"temperature": -1}, {"stop": [""]}, {"context_policy": "forget"}):
+        with pytest.raises(halfbyte.ConfigError, match=next(iter(options))):
+            model.chat(**options)
+
+
+def test_a_session_outlives_its_model() -> None:
+    with halfbyte.Model() as model:
+        session = model.session()
+        text = session.generate(PROMPT, max_new_tokens=3, seed=1)
+    assert session.text == PROMPT + text and "of 512 tokens" in repr(session)
+
+
+def test_a_closed_stream_gives_its_session_back_at_once(model: halfbyte.Model) -> None:
+    for i in range(200):
+        session = model.session()
+        stream = session.generate("a", stream=True, ignore_eos=True)
+        reading = threading.Thread(target=_read, args=(stream,))
+        reading.start()
+        time.sleep(0.0005 * (i % 5))
+        stream.close()
+        reading.join()
+        assert len(session) > 0
+
+
+def _read(stream: halfbyte.Stream) -> None:
+    with contextlib.suppress(halfbyte.BusyError):
+        for _ in stream:
+            pass
+
+
 def test_a_chat_remembers(model: halfbyte.Model) -> None:
     with model.chat(max_new_tokens=25, seed=1) as chat:
         first = chat.say(QUESTION)
@@ -150,7 +221,7 @@ def test_a_chat_has_a_system_message_and_a_template(llama: halfbyte.Model) -> No
         with pytest.raises(kind, match=words):
             llama.apply_chat_template(wrong, template=template)
     with pytest.raises(TypeError, match="wrong"):
-        llama.chat(template="alpaca", wrong=1).say("Hi")  # type: ignore[call-arg]
+        llama.chat(template="alpaca", wrong=1)  # type: ignore[call-arg]
 
 
 def test_answers_in_the_making_keep_others_out(model: halfbyte.Model) -> None:

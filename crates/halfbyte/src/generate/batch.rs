@@ -112,7 +112,12 @@ fn pass(model: &Model, all: &mut [Running<'_>], hooks: &Hooks) -> Result<bool> {
         if running.generation.has_logits()
             && let Some(row) = rows.next()
         {
-            running.pieces.push(running.generation.advance(row));
+            match running.generation.advance(row) {
+                Ok(piece) => running.pieces.push(piece),
+                // The next pass stops the others.
+                Err(Error::Cancelled) => running.generation.stop(FinishReason::Cancelled),
+                Err(error) => return Err(error),
+            }
         }
         running.generation.book(start.elapsed());
         if !running.generation.is_running() {
