@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use halfbyte::{
-    Cancel, Chat, ChatTemplate, Error, GenerationConfig, Hooks, Message, Model, ModelOptions,
-    Progress,
+    Cancel, Chat, ChatTemplate, Error, FinishReason, GenerationConfig, Hooks, Message, Model,
+    ModelOptions, Progress,
 };
 
 const PROMPT: &str = "Once upon a time there was a little girl who";
@@ -86,6 +86,28 @@ fn a_generation_may_own_its_session() {
 }
 
 #[test]
+fn a_batch_of_tokens_is_a_batch_of_texts() {
+    let texts = [PROMPT, "The cat", ""];
+    let tokenizer = model().tokenizer().unwrap();
+    let tokens: Vec<_> = texts
+        .iter()
+        .map(|text| match tokenizer.encode_prompt(text, Default::default()).unwrap() {
+            tokens if tokens.is_empty() => vec![tokenizer.bos().unwrap()],
+            tokens => tokens,
+        })
+        .collect();
+    let by_text = model().generate_batch(&texts, &sampling(4)).unwrap();
+    let by_tokens =
+        model().generate_batch_tokens(&tokens, &sampling(4), &Hooks::default()).unwrap();
+    let pieces = |done: &[halfbyte::Completion]| -> Vec<_> {
+        done.iter().map(|completion| completion.pieces.clone()).collect()
+    };
+    assert_eq!(pieces(&by_text), pieces(&by_tokens));
+    let wrong = model().generate_batch_tokens(&[vec![u32::MAX]], &sampling(4), &Hooks::default());
+    assert!(matches!(wrong, Err(Error::Config { .. })), "{wrong:?}");
+}
+
+#[test]
 fn an_answer_apart_is_the_answer() {
     let template = ChatTemplate::jinja(halfbyte_model::CHAT_TEMPLATE, model());
     let mut together = Chat::new(model().session(), template.clone(), sampling(5));
@@ -101,6 +123,49 @@ fn an_answer_apart_is_the_answer() {
         assert_eq!(apart.messages(), messages, "nothing changes before it is accepted");
         apart.accept(answer);
         assert_eq!(apart.messages(), together.messages());
+    }
+}
+
+#[test]
+fn a_processor_that_pulls_the_brake_draws_no_token() {
+    let cancel = Cancel::new();
+    let (pull, calls) = (cancel.clone(), AtomicUsize::new(0));
+    let processor = move |_: &[u32], _: &mut [f32]| {
+        if calls.fetch_add(1, Ordering::Relaxed) == 2 {
+            pull.cancel();
+        }
+    };
+    let hooks = Hooks { processor: Some(Arc::new(processor)), ..Hooks::cancelled_by(&cancel) };
+    let mut session = model().session();
+    session.set_hooks(hooks.clone());
+    let done = session.generate(PROMPT, &sampling(1)).unwrap().complete().unwrap();
+    assert_eq!((done.pieces.len(), done.usage.new_tokens), (2, 2));
+    assert_eq!(done.finish_reason, FinishReason::Cancelled);
+    assert_eq!(session.tokens().len(), done.usage.prompt_tokens + 2);
+
+    let prompts = [PROMPT, "The cat"];
+    cancel.reset();
+    let pull = cancel.clone();
+    let processor = move |_: &[u32], _: &mut [f32]| pull.cancel();
+    let hooks = Hooks { processor: Some(Arc::new(processor)), ..hooks };
+    for done in model().generate_batch_with(&prompts, &sampling(1), &hooks).unwrap() {
+        assert_eq!((done.pieces.len(), done.finish_reason), (0, FinishReason::Cancelled));
+    }
+}
+
+#[test]
+fn biases_and_pairs_that_mean_nothing_are_refused() {
+    let model = model();
+    let config = GenerationConfig { logit_bias: vec![(1_000_000, 1.0)], ..sampling(1) };
+    match model.session().generate(PROMPT, &config).map(|_| ()) {
+        Err(Error::Config { field, .. }) => assert_eq!(field, "logit_bias"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(model.encode_pair(" ", "x").unwrap(), model.encode_pair("", " x").unwrap());
+    let pairs = [(vec![5], vec![6]), (vec![5], vec![])];
+    match model.log_likelihood_batch(&pairs, &Hooks::default()) {
+        Err(Error::Config { reason, .. }) => assert!(reason.contains("of pair 1"), "{reason}"),
+        other => panic!("{other:?}"),
     }
 }
 

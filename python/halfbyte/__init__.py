@@ -21,6 +21,7 @@ from halfbyte._chat import Chat, Message
 from halfbyte._files import Inspection, QuantizeReport, TensorInfo, inspect, quantize
 from halfbyte._model import Model
 from halfbyte._native import __version__
+from halfbyte._native import check_interpreter as _check_interpreter
 from halfbyte._options import Options
 from halfbyte._results import (
     Completion,
@@ -50,6 +51,8 @@ from halfbyte.errors import (
     TokenizerError,
     UnsupportedError,
 )
+
+_check_interpreter()
 
 __all__ = [
     "AsyncStream",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Optional, TypedDict, Union, overload
 
 from halfbyte import _native
 from halfbyte import _options as options_of
+from halfbyte._facts import native_model
 from halfbyte._options import Options
 from halfbyte._results import Completion
 from halfbyte._stream import AsyncStream, Callback, Stream
@@ -55,12 +56,12 @@ class Chat:
         messages: Optional[Iterable[Message]] = None,
         **options: Unpack[Options],
     ) -> None:
-        options_of.native(options)
-        self._native = _native.Chat(model._native, template)
+        given, _ = options_of.native(options)
+        self._native = _native.Chat(native_model(model), template, given)
         self._options = options
         self.messages = [] if messages is None else [_copied(message) for message in messages]
-        if system:
-            self.messages.insert(0, {"role": "system", "content": system})
+        if system is not None and options_of.text("system", system):
+            self.messages.insert(0, {"role": "system", "content": str.__str__(system)})
 
     @overload
     def say(
@@ -115,7 +116,8 @@ class Chat:
 
     def _start(self, text: str, callback: Optional[Callback], options: Options) -> Stream:
         given, processor = options_of.native({**self._options, **options})
-        asked: Message = {"role": "user", "content": str.__str__(text)}
+        options_of.function("callback", callback)
+        asked: Message = {"role": "user", "content": options_of.text("the text", text)}
         native = self._native.answer(pairs([*self.messages, asked]), given, processor)
         answer: Message = {"role": "assistant", "content": ""}
         self.messages += [asked, answer]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import html
 from typing import Any, Optional
 
+from halfbyte import _native
+
 
 class Facts:
     """The numbers of a loaded model; :class:`halfbyte.Model` is one."""
 
     _facts: dict[str, Any]
+    _native: _native.Model
 
     @property
     def path(self) -> str:
@@ -91,3 +94,10 @@ class Facts:
         facts = {"model": self.path, **self._summary()}
         rows = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
         return f"<table>{rows}</table>"
+
+
+def native_model(model: Facts) -> _native.Model:
+    """The native half of ``model``, if it is one."""
+    if not isinstance(model, Facts):
+        raise TypeError(f"expected a halfbyte.Model, not {type(model).__name__}")
+    return model._native

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Optional, Union
 from halfbyte import _native
 from halfbyte._progress import Progress, reporter
 
-Path = Union[str, "os.PathLike[str]"]
+Path = Union[str, bytes, "os.PathLike[str]"]
 
 
 class QuantizeReport(NamedTuple):
@@ -65,7 +65,7 @@ def quantize(src: Path, dst: Path, type: str = "q4_0", progress: Progress = None
     appears only when it is complete, and replaces what was there. ``progress`` counts bytes.
     """
     heard = reporter(progress, "quantizing", "B")
-    return QuantizeReport(*_native.quantize(os.fspath(src), os.fspath(dst), type, heard))
+    return QuantizeReport(*_native.quantize(os.fsdecode(src), os.fsdecode(dst), type, heard))
 
 
 def inspect(path: Optional[Path] = None) -> Inspection:
@@ -76,7 +76,7 @@ def inspect(path: Optional[Path] = None) -> Inspection:
     >>> found["architecture"], found["tensors"][0].encoding
     ('gptj', 'Q4_0')
     """
-    found = Inspection(_native.inspect(None if path is None else os.fspath(path)))
+    found = Inspection(_native.inspect(None if path is None else os.fsdecode(path)))
     found["path"] = str(found["path"])
     tensors = [TensorInfo(n, e, tuple(shape), size) for n, e, shape, size in found["tensors"]]
     found["tensors"] = tensors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -47,7 +48,12 @@ def find(
 
 def embedded() -> dict[str, Any]:
     """What is known about the model inside the package."""
-    return {"filename": EMBEDDED, "path": str(inspect()["path"])}
+    return {"filename": EMBEDDED, "path": _embedded_path()}
+
+
+@lru_cache(maxsize=1)
+def _embedded_path() -> str:
+    return str(inspect()["path"])
 
 
 def is_embedded(config: dict[str, Any]) -> bool:

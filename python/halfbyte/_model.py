@@ -6,12 +6,13 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Optional, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union, cast, overload
 
 from halfbyte import _native
 from halfbyte import _options as options_of
 from halfbyte._chat import Chat, Message, pairs
 from halfbyte._facts import Facts
+from halfbyte._files import Path
 from halfbyte._options import Options, Prompt, Tokens
 from halfbyte._progress import Progress, reporter
 from halfbyte._results import Completion, LogLikelihood, Perplexity
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 logger = logging.getLogger("halfbyte")
-
-Path = Union[str, "os.PathLike[str]"]
 
 
 class Model(Facts):
@@ -57,13 +56,15 @@ class Model(Facts):
         cache_type: str = "f16",
         progress: Progress = None,
     ) -> None:
-        self._path = None if path is None else os.fspath(path)
+        given_path = None if path is None else os.fsdecode(path)
+        # Whoever unpickles it may work in another folder.
+        self._path = None if given_path is None else os.path.abspath(given_path)
         given = {"threads": threads, "context_length": context_length, "cache_type": cache_type}
         self._options = {name: value for name, value in given.items() if value is not None}
         heard = reporter(progress, "loading", "B")
         extra: dict[str, Any] = {} if heard is None else {"progress": heard}
         start = time.perf_counter()
-        self._native = _native.Model(self._path, {**self._options, **extra})
+        self._native = _native.Model(given_path, {**self._options, **extra})
         self._facts = self._native.facts()
         logger.info(
             "loaded %s in %.2f s: %s, %.1f MB packed, %d threads, %s",
@@ -150,26 +151,11 @@ class Model(Facts):
         ...     _ = print(piece, end="|")
          was| very| happy|
         """
-        arguments = dict(
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            typical_p=typical_p,
-            repetition_penalty=repetition_penalty,
-            repeat_last_n=repeat_last_n,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            logit_bias=logit_bias,
-            seed=seed,
-            stop=stop,
-            logprobs=logprobs,
-            ignore_eos=ignore_eos,
-            context_policy=context_policy,
-            logits_processor=logits_processor,
-        )
-        running = self._start(prompt, callback, arguments)
+        # Every option is a parameter here, so that editors and `help` show its default.
+        given = {
+            name: value for name, value in locals().items() if name in Options.__optional_keys__
+        }
+        running = self._start(prompt, callback, given)
         return running if stream else running.result()
 
     def agenerate(
@@ -186,9 +172,9 @@ class Model(Facts):
         return AsyncStream(lambda: self._start(prompt, callback, options))
 
     def generate_batch(
-        self, prompts: Iterable[str], *, progress: Progress = None, **options: Unpack[Options]
+        self, prompts: Iterable[Prompt], *, progress: Progress = None, **options: Unpack[Options]
     ) -> list[Completion]:
-        """Completions of many prompts, computed together: several times faster than one by one.
+        """Completions of many texts or lists of token ids: together, several times faster.
 
         Each is the same as alone. With a given ``seed`` every prompt uses that seed. ``progress``
         counts finished prompts.
@@ -196,7 +182,7 @@ class Model(Facts):
         if isinstance(prompts, str):
             raise TypeError("prompts must be several texts, not one: use generate")
         given, processor = options_of.native(options)
-        texts = [str.__str__(prompt) for prompt in prompts]
+        texts = [options_of.prompt(prompt) for prompt in prompts]
         heard = reporter(progress, "generating", "prompts")
         done = self._native.generate_batch(texts, given, processor, heard)
         return [Completion(report[0], pieces, report) for pieces, report in done]
@@ -205,6 +191,7 @@ class Model(Facts):
         self, prompt: Prompt, callback: Optional[Callback], options: Mapping[str, Any]
     ) -> Stream:
         given, processor = options_of.native(options)
+        options_of.function("callback", callback)
         return Stream(self._native.generate(options_of.prompt(prompt), given, processor), callback)
 
     # Conversations and sessions.
@@ -250,7 +237,7 @@ class Model(Facts):
         With ``add_bos`` the start token comes in front if the model's file asks for it; with
         ``special`` text that spells a special token becomes that token.
         """
-        return self._native.tokenize(str.__str__(text), add_bos, special)
+        return self._native.tokenize(options_of.text("the text", text), add_bos, special)
 
     def detokenize(self, tokens: Tokens) -> str:
         """The text of token ids; special tokens are left out, broken UTF-8 becomes U+FFFD.
@@ -322,27 +309,31 @@ class Model(Facts):
         (default: half a window); each token is scored once, after what stands before it in its
         window.
         """
-        ids = self.tokenize(text) if isinstance(text, str) else options_of.tokens(text)
-        window = self.context_length if window is None else window
-        stride = max(window // 2, 1) if stride is None else stride
+        given = options_of.prompt(text)
+        ids = self.tokenize(given) if isinstance(given, str) else given
+        window = self.context_length if window is None else options_of.whole("window", window)
+        stride = max(window // 2, 1) if stride is None else options_of.whole("stride", stride)
         heard = reporter(progress, "scoring", "tokens")
         return Perplexity(*self._native.perplexity(ids, window, stride, heard))
 
     def embed(
-        self, text: Union[str, Iterable[str]], *, progress: Progress = None
+        self, text: Union[Prompt, Iterable[Prompt]], *, progress: Progress = None
     ) -> npt.NDArray[np.float32]:
-        """The mean of the last hidden states of a text, (E,); of several texts, (n, E)."""
+        """The mean of the last hidden states of a text or token ids, (E,); of several, (n, E)."""
         import numpy as np
 
-        if isinstance(text, str):
-            return np.frombuffer(self._native.embed(self.tokenize(text)), dtype=np.float32)
-        texts = list(text)
+        if not isinstance(text, Iterable) or isinstance(text, bytes):
+            kind = type(text).__name__
+            raise TypeError(f"embed takes a text, token ids, or several of them, not {kind}")
+        several = self.tokenize(text) if isinstance(text, str) else list(text)
+        if isinstance(text, str) or (several and hasattr(several[0], "__index__")):
+            return np.frombuffer(self._native.embed(several), dtype=np.float32)
         heard = reporter(progress, "embedding", "texts")
-        rows = np.empty((len(texts), self.hidden_size), dtype=np.float32)
-        for i, one in enumerate(texts):
-            rows[i] = self.embed(one)
+        rows = np.empty((len(several), self.hidden_size), dtype=np.float32)
+        for i, one in enumerate(several):
+            rows[i] = self.embed(options_of.prompt(cast("Prompt", one)))
             if heard is not None:
-                heard(i + 1, len(texts))
+                heard(i + 1, len(several))
         return rows
 
     # Life.

@@ -6,7 +6,7 @@ from _typeshed import SupportsGetItem
 from os import PathLike
 from typing import Any, Final, final
 
-__all__ = ["__version__", "Chat", "Generation", "Model", "Session", "command", "inspect", "quantize"]
+__all__ = ["__version__", "Chat", "Generation", "Model", "Session", "check_interpreter", "command", "inspect", "quantize"]
 
 __version__: Final[str]
 """
@@ -18,9 +18,10 @@ class Chat:
     """
     A conversation; `halfbyte.Chat` holds one, and the messages.
     """
-    def __new__(cls, /, model: Model, template_name: str | None) -> Chat:
+    def __new__(cls, /, model: Model, template_name: str | None, options: "dict[str, Any]") -> Chat:
         """
-        A conversation by the model's own template, a built-in one's name, or a Jinja source.
+        A conversation by the model's own template, a built-in one's name, or a Jinja source. The
+        options are checked and not kept: each answer brings its own.
         """
     def answer(self, /, messages: SupportsGetItem[int, tuple[str, str]], options: "dict[str, Any]", processor: Any | None) -> Generation:
         """
@@ -102,9 +103,9 @@ class Model:
         """
         A generation with a session of its own; the prompt is a text or token ids.
         """
-    def generate_batch(self, /, prompts: SupportsGetItem[int, str], options: "dict[str, Any]", processor: Any | None, progress: Any | None) -> list[tuple[list[tuple[str, int, float | None, list[tuple[int, float]]]], tuple[str, str | None, str | None, tuple[int, int, int], tuple[float, float], int]]]:
+    def generate_batch(self, /, prompts: SupportsGetItem[int, Any], options: "dict[str, Any]", processor: Any | None, progress: Any | None) -> list[tuple[list[tuple[str, int, float | None, list[tuple[int, float]]]], tuple[str, str | None, str | None, tuple[int, int, int], tuple[float, float], int]]]:
         """
-        Completions of many prompts, computed together.
+        Completions of many prompts, texts or token ids, computed together.
         """
     def log_likelihood(self, /, pairs: Any, progress: Any | None) -> list[tuple[float, bool, int]]:
         """
@@ -170,6 +171,10 @@ class Session:
         """
         Writes the session to a file.
         """
+    def text(self, /) -> str:
+        """
+        The text so far; special tokens are left out.
+        """
     def tokens(self, /) -> list[int]:
         """
         The token ids so far.
@@ -178,6 +183,11 @@ class Session:
         """
         Forgets all tokens from `n_tokens` on.
         """
+
+def check_interpreter() -> None:
+    """
+    An error in a subinterpreter; the package asks when it is imported.
+    """
 
 def command(args: SupportsGetItem[int, str]) -> int:
     """

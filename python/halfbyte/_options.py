@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Callable, Optional, TypedDict, Union, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Optional,
+    SupportsIndex,
+    TypedDict,
+    TypeVar,
+    Union,
+    cast,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +25,8 @@ if TYPE_CHECKING:
         [list[int], npt.NDArray[np.float32]], Optional[npt.NDArray[np.float32]]
     ]
 
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
 #: Token ids: a list, a tuple, an array.
 Tokens = Iterable[int]
 #: A text, or the ids of its tokens.
@@ -66,10 +79,32 @@ def tokens(ids: Tokens) -> list[int]:
     return cast("list[int]", tolist()) if tolist is not None else list(ids)
 
 
+def text(what: str, value: str) -> str:
+    """``value`` as a plain text; a subclass, such as a completion, becomes one."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a text, not {type(value).__name__}")
+    return str.__str__(value)
+
+
+def whole(what: str, value: SupportsIndex) -> int:
+    """``value`` as an integer."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{what} must be an integer, not {kind}") from None
+
+
+def function(what: str, value: Optional[F]) -> Optional[F]:
+    """``value``, if it can be called or is ``None``."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{what} must be callable, not {type(value).__name__}")
+    return value
+
+
 def prompt(text_or_tokens: Prompt) -> Union[str, list[int]]:
     """A text as it is, tokens as a list."""
     if isinstance(text_or_tokens, str):
-        # A subclass, such as a completion, becomes what the native half knows.
         return str.__str__(text_or_tokens)
     if not isinstance(text_or_tokens, Iterable):
         kind = type(text_or_tokens).__name__
@@ -77,24 +112,34 @@ def prompt(text_or_tokens: Prompt) -> Union[str, list[int]]:
     return tokens(text_or_tokens)
 
 
+def heard(what: str, call: Callable[[], T]) -> T:
+    """``call()`` of a caller's function, whose ``StopIteration`` must not end a loop over pieces.
+
+    It would do so unseen, and cannot pass through a future at all: PEP 479, for ``next``.
+    """
+    try:
+        return call()
+    except (StopIteration, StopAsyncIteration) as error:
+        raise RuntimeError(f"{what} raised {type(error).__name__}") from error
+
+
 def _adapted(processor: LogitsProcessor) -> NativeProcessor:
     """``processor`` over the bytes of the logits, which it changes in place."""
     import numpy as np
 
-    if not callable(processor):
-        kind = type(processor).__name__
-        raise TypeError(f"logits_processor must be callable, not {kind}")
+    function("logits_processor", processor)
 
     def process(tokens: list[int], buffer: bytearray) -> None:
         logits = np.frombuffer(buffer, dtype=np.float32)
-        changed = processor(tokens, logits)
-        if changed is None or changed is logits:
-            return
-        changed = np.asarray(changed)
-        if changed.shape != logits.shape:
-            raise ValueError(
-                f"logits_processor returned the shape {changed.shape}, expected {logits.shape}"
-            )
-        logits[:] = changed
+        changed = heard("logits_processor", lambda: processor(tokens, logits))
+        if changed is not None and changed is not logits:
+            changed = np.asarray(changed)
+            if changed.shape != logits.shape:
+                raise ValueError(
+                    f"logits_processor returned the shape {changed.shape}, expected {logits.shape}"
+                )
+            logits[:] = changed
+        if np.isnan(logits).any():
+            raise ValueError("logits_processor made logits NaN")
 
     return process

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Literal, Optional, Union, overload
 
 from halfbyte import _native
 from halfbyte import _options as options_of
+from halfbyte._facts import native_model
+from halfbyte._files import Path
 from halfbyte._options import Options, Prompt
 from halfbyte._results import Completion
 from halfbyte._stream import Callback, Stream
+from halfbyte.errors import BusyError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,7 +38,7 @@ class Session:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._native: _native.Session = model._native.session()
+        self._native: _native.Session = native_model(model).session()
 
     @overload
     def generate(
@@ -81,6 +84,7 @@ class Session:
         is not computed again, and the result is the same bit for bit.
         """
         given, processor = options_of.native(options)
+        options_of.function("callback", callback)
         whole = None if prompt is None else options_of.prompt(prompt)
         running = Stream(self._native.generate(whole, given, processor), callback)
         return running if stream else running.result()
@@ -108,13 +112,13 @@ class Session:
         copy._native = self._native.fork()
         return copy
 
-    def save(self, path: Union[str, os.PathLike[str]]) -> None:
+    def save(self, path: Path) -> None:
         """Writes tokens, keys and values to a file."""
-        self._native.save(os.fspath(path))
+        self._native.save(os.fsdecode(path))
 
-    def load(self, path: Union[str, os.PathLike[str]]) -> None:
+    def load(self, path: Path) -> None:
         """Goes on from a file that :meth:`save` wrote with the same model."""
-        self._native.load(os.fspath(path))
+        self._native.load(os.fsdecode(path))
 
     @property
     def model(self) -> Model:
@@ -129,7 +133,7 @@ class Session:
     @property
     def text(self) -> str:
         """The text so far."""
-        return self._model.detokenize(self.tokens)
+        return self._native.text()
 
     @property
     def cache_bytes(self) -> int:
@@ -148,6 +152,10 @@ class Session:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def __bool__(self) -> bool:
+        # An empty session is one nevertheless.
+        return True
+
     def __enter__(self) -> Self:
         return self
 
@@ -162,4 +170,8 @@ class Session:
     def __repr__(self) -> str:
         if self.closed:
             return "<halfbyte.Session, closed>"
-        return f"<halfbyte.Session, {len(self)} of {self._model.context_length} tokens>"
+        try:
+            held = str(len(self))
+        except BusyError:
+            held = "busy, …"
+        return f"<halfbyte.Session, {held} of {self._model.context_length} tokens>"

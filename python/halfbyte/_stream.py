@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
+from halfbyte._options import heard
 from halfbyte._results import Completion, NativePiece, Piece, Timings, Usage, piece
 from halfbyte.errors import BusyError
 
@@ -67,9 +68,10 @@ class Stream(Iterator[Piece]):
         if self._on_text is not None:
             self._on_text(self._native.report()[0])
         new = piece(native)
-        if self._callback is not None:
+        callback = self._callback
+        if callback is not None:
             try:
-                go_on = self._callback(new)
+                go_on = heard("callback", lambda: callback(new))
             except BaseException:
                 self.close()
                 raise
@@ -164,11 +166,11 @@ class Stream(Iterator[Piece]):
         return f"<halfbyte.Stream {state}, {len(self._pieces)} tokens>"
 
 
-class AsyncStream(AsyncIterator[Piece]):
+class AsyncStream(AsyncIterator[Piece], Coroutine[Any, Any, Completion]):
     """A generation for asyncio: ``await`` it for the whole text, or ``async for`` its pieces.
 
     The computation runs in a thread, so the event loop keeps turning. A task that is cancelled
-    stops the computation, too.
+    stops the computation, too. ``asyncio.create_task`` and ``gather`` take it like a coroutine.
 
     >>> import asyncio, halfbyte
     >>> async def main():
@@ -182,6 +184,7 @@ class AsyncStream(AsyncIterator[Piece]):
     def __init__(self, start: Callable[[], Stream]) -> None:
         self._start = start
         self._stream: Optional[Stream] = None
+        self._running: Optional[Coroutine[Any, Any, Completion]] = None
 
     def __aiter__(self) -> AsyncStream:
         return self
@@ -196,6 +199,26 @@ class AsyncStream(AsyncIterator[Piece]):
 
     def __await__(self) -> Generator[Any, None, Completion]:
         return self._complete().__await__()
+
+    # What makes it a coroutine, for those who look, as `asyncio.create_task` does.
+
+    def send(self, value: Any) -> Any:
+        """Goes on with the whole text; event loops call it."""
+        return self._coroutine().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raises ``error`` where it waits; event loops call it."""
+        return self._coroutine().throw(*error)
+
+    def close(self) -> None:
+        """Ends the wait that :meth:`send` began. The generation ends by :meth:`aclose`."""
+        if self._running is not None:
+            self._running.close()
+
+    def _coroutine(self) -> Coroutine[Any, Any, Completion]:
+        if self._running is None:
+            self._running = self._complete()
+        return self._running
 
     async def _complete(self) -> Completion:
         stream = await self._started()
@@ -229,17 +252,28 @@ class AsyncStream(AsyncIterator[Piece]):
         """The stream below, once it has begun: its text, usage and timings."""
         return self._stream
 
+    def __repr__(self) -> str:
+        return f"<halfbyte.AsyncStream, {self._stream or 'not started'}>"
+
 
 async def _in_thread(call: Callable[[], T], cancel: Callable[[], None]) -> T:
-    """``call()`` in a thread; a cancelled task pulls ``cancel`` and waits for the thread."""
+    """``call()`` in a thread; a cancelled task pulls ``cancel`` and waits for the thread.
+
+    If no thread is free yet there is nothing to wait for.
+    """
     import asyncio
 
     from halfbyte._executor import executor
 
-    future = asyncio.get_running_loop().run_in_executor(executor(), call)
+    # A future never resolves when it is to raise StopIteration.
+    job = executor().submit(heard, "a function of the caller", call)
+    future = asyncio.wrap_future(job)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        cancel()
-        await asyncio.wait([future])
+        # Nobody will ask for the result, which asyncio would print if it is an error.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if not job.cancel():
+            cancel()
+            await asyncio.wait([future])
         raise

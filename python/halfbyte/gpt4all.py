@@ -4,7 +4,7 @@ A script changes its import and stays as it is::
 
     from halfbyte.gpt4all import GPT4All
 
-    model = GPT4All("ggml-gpt4all-j-v1.3-groovy.bin", model_path="models")
+    model = GPT4All("gpt4all-j.gguf", model_path="models")
     with model.chat_session():
         print(model.generate("What is a cat?", max_tokens=100))
 
@@ -19,12 +19,13 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, Optional, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Optional, Union, overload
 
 from halfbyte import _gpt4all_files as files
 from halfbyte._chat import Chat, Message
-from halfbyte._files import inspect
+from halfbyte._gpt4all_answers import Asked, ResponseCallback, pieces, printed
 from halfbyte._gpt4all_embed import CancellationError, Embed4All, EmbedResult
 from halfbyte._gpt4all_files import DEFAULT_MODEL_DIRECTORY
 from halfbyte._gpt4all_prompts import DEFAULT_PROMPT_TEMPLATE, STOPS, completion_prompt, jinja
@@ -49,9 +50,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("halfbyte")
-
-#: Hears a token's id and its text; goes on while it returns true.
-ResponseCallback = Callable[[int, str], bool]
 
 #: What the first versions of the package took and halfbyte has no use for.
 WITHOUT_MEANING = {"logits_size", "tokens_size", "n_past", "n_ctx", "context_erase"}
@@ -108,13 +106,18 @@ class GPT4All:
             model_name, model_path=model_path, allow_download=allow_download, verbose=verbose
         )
         path = None if files.is_embedded(self.config) else str(self.config["path"])
-        trained = int(inspect(path)["trained_context_length"])
-        if n_ctx > trained:
+        try:
+            self.model = Model(path, threads=n_threads, context_length=n_ctx)
+        except ConfigError as error:
+            # Refused before anything was loaded.
+            if error.field != "context_length" or n_ctx < 1:
+                raise
+            self.model = Model(path, threads=n_threads)
+            trained = self.model.context_length
             logger.info("n_ctx: the model was trained for %d tokens, not %d", trained, n_ctx)
-        self.model = Model(path, threads=n_threads, context_length=min(n_ctx, trained))
         self._chat: Optional[Chat] = None
         self._system = ""
-        self._running: Optional[Stream] = None
+        self._asked: Optional[Asked] = None
 
     # Files.
 
@@ -232,8 +235,6 @@ class GPT4All:
         of ``max_tokens``. ``temp`` 0 takes the most probable token every time, ``top_k`` 0 looks
         at all. An answer also ends where the model begins to speak for the user (``### Human`` …).
         """
-        if self._running is not None:
-            self._running.close()
         options = Options(
             max_new_tokens=max_tokens if n_predict is None else n_predict,
             temperature=temp,
@@ -244,18 +245,23 @@ class GPT4All:
             repeat_last_n=repeat_last_n,
             stop=STOPS,
         )
-        if self._chat is None:
-            options["context_policy"] = "shift"
-            stream = self.model.generate(prompt, stream=True, **options)
-        else:
-            stream = self._chat.say(prompt, stream=True, **options)
-        self._running = stream
+        stream = self._answer(self._chat, prompt, options)
         if streaming:
-            return _pieces(stream, callback)
+            return pieces(stream, callback)
         if callback is not empty_response_callback:
-            for _ in _pieces(stream, callback):
+            for _ in pieces(stream, callback):
                 pass
         return stream.result()
+
+    def _answer(self, chat: Optional[Chat], prompt: str, options: Options) -> Stream:
+        if chat is None:
+            options["context_policy"] = "shift"
+            return self.model.generate(prompt, stream=True, **options)
+        if self._asked is not None:
+            self._asked.make_way()
+        stream = chat.say(prompt, stream=True, **options)
+        self._asked = Asked(stream)
+        return stream
 
     @contextmanager
     def chat_session(
@@ -281,9 +287,9 @@ class GPT4All:
         try:
             yield self
         finally:
-            if self._running is not None:
-                self._running.close()
-            self._chat = self._running = None
+            if self._asked is not None:
+                self._asked.stream.close()
+            self._chat = self._asked = None
 
     def _conversation(self, template: Optional[str]) -> Chat:
         try:
@@ -322,16 +328,13 @@ class GPT4All:
         defaults = {"n_predict": 128, "top_k": 40, "top_p": 0.9, "temp": 0.1}
         penalties = {"repeat_penalty": 1.2, "repeat_last_n": 10}
         given = {k: v for k, v in generate_kwargs.items() if k not in WITHOUT_MEANING}
-        callback: ResponseCallback = _printed if streaming else empty_response_callback
-        chat, self._chat = self._chat, None
-        try:
-            if verbose:
-                sys.stdout.write(f"{prompt}\n")
-            answer = self.generate(
-                prompt, **{"callback": callback, **defaults, **penalties, **given}
-            )
-        finally:
-            self._chat = chat
+        callback: ResponseCallback = printed if streaming else empty_response_callback
+        # Outside of a chat session, whatever other threads do.
+        alone = copy(self)
+        alone._chat = None
+        if verbose:
+            sys.stdout.write(f"{prompt}\n")
+        answer = alone.generate(prompt, **{"callback": callback, **defaults, **penalties, **given})
         if verbose and not streaming:
             sys.stdout.write(f"{answer}\n")
         asked, told = answer.usage.prompt_tokens, answer.usage.new_tokens
@@ -366,8 +369,8 @@ class GPT4All:
 
     def close(self) -> None:
         """Lets go of the model."""
-        if self._running is not None:
-            self._running.close()
+        if self._asked is not None:
+            self._asked.stream.close()
         self.model.close()
 
     def __enter__(self) -> Self:
@@ -380,21 +383,3 @@ class GPT4All:
         tb: Optional[TracebackType],
     ) -> None:
         self.close()
-
-
-def _pieces(stream: Stream, callback: ResponseCallback) -> Iterator[str]:
-    """The texts of a generation, as long as the callback agrees."""
-    with stream:
-        for piece in stream:
-            text = str.__str__(piece)
-            if not text:
-                continue
-            if not callback(piece.token, text):
-                return
-            yield text
-
-
-def _printed(token_id: int, response: str) -> bool:
-    sys.stdout.write(response)
-    sys.stdout.flush()
-    return True

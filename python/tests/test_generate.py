@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
+import os
 import pickle
 import re
 import subprocess
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, Callable, cast
 
 import numpy as np
 import pytest
 
 import halfbyte
-from conftest import PROMPT
+from conftest import DATA, PROMPT
 
 
 def test_a_result_is_a_text_that_knows_how_it_came_about(model: halfbyte.Model) -> None:
@@ -128,6 +131,38 @@ def test_an_exception_in_a_callback_comes_through(model: halfbyte.Model) -> None
     assert model.generate(PROMPT, max_new_tokens=2).finish_reason == "length"
 
 
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+def test_a_stop_iteration_is_an_error_like_others(
+    model: halfbyte.Model, kind: type[Exception]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise kind
+
+    functions: dict[str, dict[str, Any]] = {
+        "callback": {"callback": fail}, "logits_processor": {"logits_processor": fail}
+    }  # fmt: skip
+
+    async def heard(options: dict[str, Any]) -> None:
+        async for _ in model.agenerate(PROMPT, **options):
+            pass
+
+    async def awaited(options: dict[str, Any]) -> None:
+        await asyncio.wait_for(model.agenerate(PROMPT, **options), 20)
+
+    def uses(options: dict[str, Any]) -> list[Callable[[], object]]:
+        return [
+            lambda: model.generate(PROMPT, **options),
+            lambda: list(model.generate(PROMPT, stream=True, **options)),
+            lambda: asyncio.run(heard(options)),
+            lambda: asyncio.run(awaited(options)),
+        ]
+
+    for name, options in functions.items():
+        for use in uses(options):
+            with pytest.raises(RuntimeError, match=f"{name} raised {kind.__name__}"):
+                use()
+
+
 def test_a_logits_processor_changes_in_place_or_returns(model: halfbyte.Model) -> None:
     wanted = model.tokenize(" cat", add_bos=False)[0]
     seen: list[list[int]] = []
@@ -166,11 +201,14 @@ def test_a_batch_gives_what_each_prompt_gives_alone(model: halfbyte.Model) -> No
     together = model.generate_batch(
         prompts, max_new_tokens=12, seed=5, progress=lambda *reached: heard.append(reached)
     )
+    assert len(together) == len(prompts)
     for prompt, done in zip(prompts, together):
         alone = model.generate(prompt, max_new_tokens=12, seed=5)
         assert (done, done.tokens) == (alone, alone.tokens)
         assert done.finish_reason == alone.finish_reason
     assert heard[-1] == (12, 12)
+    ids = [model.tokenize(prompt) or [model.bos or 0] for prompt in prompts[:4]]
+    assert model.generate_batch(ids, max_new_tokens=12, seed=5) == together[:4]
     assert model.generate_batch([]) == []
     with pytest.raises(TypeError, match="several texts"):
         model.generate_batch(PROMPT)
@@ -197,6 +235,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"stop": [1]}, TypeError, "stop"),
     ({"logit_bias": {1: math.inf}}, ValueError, "logit_bias"),
     ({"logit_bias": {"a": 1}}, TypeError, "logit_bias"),
+    ({"logit_bias": {10**9: 1}}, ValueError, "logit_bias: 1000000000 is outside"),
     ({"logprobs": 5000}, ValueError, "logprobs"),
     ({"context_policy": "forget"}, ValueError, "error, drop_oldest_turns, shift"),
     ({"repetition_penalty": 0}, ValueError, "repetition_penalty"),
@@ -245,6 +284,8 @@ def test_defaults_are_those_of_the_command() -> None:
         subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     )
     parameters = inspect.signature(halfbyte.Model.generate).parameters
+    besides = {"self", "prompt", "stream", "callback"}
+    assert set(parameters) - besides == set(halfbyte.Options.__annotations__)
     checked = 0
     for name, parameter in parameters.items():
         found = re.search(rf"--{name.replace('_', '-')} <.*?\[default: ([\d.]+)\]", text)
@@ -252,3 +293,42 @@ def test_defaults_are_those_of_the_command() -> None:
             assert float(found[1]) == parameter.default, name
             checked += 1
     assert checked == 10
+
+
+def test_wrong_types_are_named(model: halfbyte.Model, tmp_path: Path) -> None:
+    any_: Any = model
+    chat: Any = model.chat()
+    session: Any = model.session()
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: any_.tokenize(5), "text must be a text, not int"),
+        (lambda: chat.say(5), "text must be a text, not int"),
+        (lambda: any_.chat(system=5), "system must be a text, not int"),
+        (lambda: any_.perplexity("a b c", window="x"), "window must be an integer, not str"),
+        (lambda: any_.perplexity("a b c", stride=1.5), "stride must be an integer, not float"),
+        (lambda: any_.perplexity(5), "text or token ids, not int"),
+        (lambda: any_.embed(5), "embed takes .*, not int"),
+        (lambda: any_.embed(b"a"), "embed takes .*, not bytes"),
+        (lambda: any_.embed([1, "a"]), "tokens"),
+        (lambda: halfbyte.Session(cast("Any", 5)), "expected a halfbyte.Model, not int"),
+        (lambda: halfbyte.Chat(cast("Any", 5)), "expected a halfbyte.Model, not int"),
+        (lambda: any_.generate(PROMPT, callback=5), "callback must be callable, not int"),
+        (lambda: session.generate(PROMPT, callback=5), "callback must be callable, not int"),
+        (lambda: chat.say(PROMPT, callback=5), "callback must be callable, not int"),
+    ]
+    for call, words in calls:
+        with pytest.raises(TypeError, match=words):
+            call()
+    assert chat.messages == [] and len(session) == 0
+    path = os.fsencode(DATA / "llama-1k.q4_0.gguf")
+    assert halfbyte.Model(path).path == os.fsdecode(path) == halfbyte.inspect(path)["path"]
+    session.save(os.fsencode(tmp_path / "session"))
+    assert (tmp_path / "session").exists()
+
+
+def test_a_processor_that_makes_nan_is_told(model: halfbyte.Model) -> None:
+    def spoil(tokens: list[int], logits: Any) -> None:
+        logits[7] = np.nan
+
+    for processor in (spoil, lambda tokens, logits: logits * np.nan):
+        with pytest.raises(ValueError, match="logits_processor made logits NaN"):
+            model.generate(PROMPT, logits_processor=processor)

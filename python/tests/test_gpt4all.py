@@ -7,6 +7,7 @@ import inspect
 import logging
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -218,12 +219,43 @@ def test_a_stream_in_a_session_grows_its_message(model: GPT4All) -> None:
         assert list(stream) == [] and len(model.current_chat_session or []) == 5
 
 
+def test_threads_do_not_cut_each_other_off(model: GPT4All) -> None:
+    alone = model.generate(PROMPT, max_tokens=150, temp=0)
+    with ThreadPoolExecutor(4) as pool:
+        tasks = [pool.submit(model.generate, PROMPT, max_tokens=150, temp=0) for _ in range(8)]
+        assert [task.result() for task in tasks] == [alone] * 8
+    message: halfbyte.Message = {"role": "user", "content": "Hi"}
+    with model.chat_session(), ThreadPoolExecutor(1) as pool:
+        stream = iter(model.generate("Hello", streaming=True))
+        next(stream)
+        with pytest.raises(halfbyte.BusyError, match="another thread"):
+            pool.submit(model.generate, "Hello").result()
+        pool.submit(model.chat_completion, [message], verbose=False, streaming=False).result()
+        assert list(stream) and len(model.current_chat_session or []) == 3
+        assert pool.submit(model.generate, "And then?", max_tokens=3).result()
+
+
+def test_a_file_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    native = halfbyte._native.Model
+
+    def count(path: Any, options: Any) -> Any:
+        opened.append(path)
+        return native(path, options)
+
+    monkeypatch.setattr(halfbyte._native, "Model", count)
+    monkeypatch.setattr(halfbyte._native, "inspect", lambda path: opened.append(path))
+    with GPT4All("small", n_ctx=32) as small:
+        assert small.model.context_length == 32
+    assert opened == [str(folder / "small.gguf")]
+
+
 def test_templates(model: GPT4All, caplog: pytest.LogCaptureFixture) -> None:
     def asked(**template: Any) -> int:
         with model.chat_session(**template):
             model.generate("Hi", max_tokens=1)
-            assert model._running is not None
-            return model._running.usage.prompt_tokens
+            assert model._asked is not None
+            return model._asked.stream.usage.prompt_tokens
 
     def n_tokens(text: str) -> int:
         return len(model.model.tokenize(text))
@@ -241,12 +273,12 @@ def test_templates(model: GPT4All, caplog: pytest.LogCaptureFixture) -> None:
         bare = GPT4All("llama-1k.q4_0", model_path=DATA)
         with bare.chat_session("S"):
             bare.generate("Hi", max_tokens=1)
-        assert bare._running is None and "no chat template" in caplog.text
+        assert bare._asked is None and "no chat template" in caplog.text
         ids = bare.model.tokenize("S" + DEFAULT_PROMPT_TEMPLATE.format("Hi"))
         with bare.chat_session("S"):
             bare.generate("Hi", max_tokens=1)
-            assert bare._running is not None
-            assert bare._running.usage.prompt_tokens == len(ids)
+            assert bare._asked is not None
+            assert bare._asked.stream.usage.prompt_tokens == len(ids)
 
 
 def test_an_answer_ends_where_the_user_would_speak(model: GPT4All) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import weakref
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
@@ -71,6 +72,32 @@ def test_dropped_streams_free_their_sessions(model: halfbyte.Model) -> None:
             model.generate(ids, callback=lambda piece: bool(1 // 0))
 
     assert growth(failing, 300, 50) < 0.01
+
+
+def test_a_processor_may_hold_what_calls_it(model: halfbyte.Model) -> None:
+    class Reader:
+        def __init__(self, source: Any) -> None:
+            self.stream = source(stream=True, logits_processor=self.process)
+
+        def process(self, tokens: list[int], logits: Any) -> None:
+            pass
+
+    chat, session = model.chat(), model.session()
+    sources: list[Callable[..., Any]] = [
+        lambda **options: model.generate(PROMPT, **options),
+        lambda **options: session.generate(PROMPT, **options),
+        lambda **options: chat.say(PROMPT, **options),
+    ]
+    for source in sources:
+        for n_read in (0, 2):
+            reader = Reader(source)
+            for _ in range(n_read):
+                next(reader.stream)
+            alive = weakref.ref(reader)
+            del reader
+            gc.collect()
+            assert alive() is None
+    assert len(session) > 0 and len(chat.messages) == 4
 
 
 def test_results_do_not_leak(model: halfbyte.Model) -> None:

@@ -129,7 +129,9 @@ def test_scores_are_those_of_transformers(name: str, items: Path) -> None:
     from halfbyte.lm_eval import HalfbyteLM
 
     ours = evaluated(HalfbyteLM(str(path), cache_type="f32"), items)
+    assert ours.keys() == theirs.keys()
     for task, expected in theirs.items():
+        assert [one["doc_id"] for one in ours[task]] == [one["doc_id"] for one in expected]
         for mine, one in zip(ours[task], expected):
             a, b = ([float(answer[0][0]) for answer in s["resps"]] for s in (mine, one))
             assert a == pytest.approx(b, abs=1e-3, rel=0), (task, one["doc_id"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,47 @@ def test_wrong_arguments_say_what_would_be_right(tmp_path: Path) -> None:
     assert missing.value.errno == 2 and str(missing.value.filename).endswith("missing.gguf")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_errors_about_files_are_those_of_python(tmp_path: Path) -> None:
+    with pytest.raises(halfbyte.FileMissingError) as missing:
+        halfbyte.Model(tmp_path / "missing.gguf")
+    assert missing.value.filename == str(tmp_path / "missing.gguf")
+    with pytest.raises(halfbyte.FileAccessError) as strange:
+        halfbyte.Model("/dev/null")
+    words = str(strange.value)
+    assert "/dev/null" in words and "Errno" not in words and "PosixPath" not in words
+    for call in (halfbyte.Model, halfbyte.inspect):
+        with pytest.raises(halfbyte.FileMissingError) as empty:
+            call("")
+        assert empty.value.filename == "", "not the folder that we are in"
+
+
+def test_a_subinterpreter_is_refused() -> None:
+    program = r"""
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+try:
+    import halfbyte._native
+except ImportError:
+    raise SystemExit("the main interpreter is refused")
+code = "try:\n    import halfbyte\nexcept ImportError:\n    print('refused')"
+failed = interpreters.run_string(interpreters.create(), code)
+assert failed is None, failed
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr
+    first = program.replace("import halfbyte._native", "pass")
+    done = subprocess.run([sys.executable, "-c", first], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr
+
+
+def test_native_classes_say_where_they_are() -> None:
+    for name in ("Chat", "Generation", "Model", "Session"):
+        assert getattr(halfbyte._native, name).__module__ == "halfbyte._native"
+
+
 def test_exceptions_of_one_family_pickle() -> None:
     for name in halfbyte.errors.__all__:
         kind = getattr(halfbyte.errors, name)
@@ -100,6 +142,15 @@ def test_a_model_pickles_by_its_path(model: halfbyte.Model) -> None:
         assert (again.path, again.context_length) == (one.path, one.context_length)
         expected = one.generate(PROMPT, max_new_tokens=5, seed=1)
         assert again.generate(PROMPT, max_new_tokens=5, seed=1) == expected
+
+
+def test_a_pickled_path_does_not_depend_on_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(DATA)
+    data = pickle.dumps(halfbyte.Model("llama-1k.q4_0.gguf"))
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(data).path == str(DATA / "llama-1k.q4_0.gguf")
 
 
 def _write(model: halfbyte.Model) -> str:

@@ -18,8 +18,8 @@ import halfbyte
 from conftest import DATA, PROMPT, REPOSITORY
 
 PACKAGE = Path(halfbyte.__file__).parent
-#: Modules of what other packages want; they import those, and have tests of their own.
-COMPATIBILITY = {"halfbyte.gpt4all", "halfbyte.lm_eval"}
+#: Imports what may not be installed, and has tests of its own.
+COMPATIBILITY = {"halfbyte.lm_eval"}
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

@@ -65,6 +65,10 @@ def test_likelihoods_of_many_are_those_of_each(model: halfbyte.Model) -> None:
     assert heard[-1] == (len(pairs), len(pairs))
     with pytest.raises(ValueError, match="continuation"):
         model.log_likelihood(PROMPT, "")
+    merged = next(b for b in "bcdefghijk" if len(model.tokenize("a" + b)) == 1)
+    with pytest.raises(ValueError, match="continuation: of pair 1 .* one token with the context"):
+        model.log_likelihood_batch([(PROMPT, "!"), ("a", merged)])
+    assert model.log_likelihood(" ", "x") == model.log_likelihood("", " x")
     with pytest.raises(TypeError, match="both"):
         model.log_likelihood(PROMPT, [1])
 
@@ -89,6 +93,8 @@ def test_embeddings_are_rows(model: halfbyte.Model) -> None:
     assert one.dtype == np.float32 and one.shape == (model.hidden_size,)
     rows = model.embed([PROMPT, "Another text"])
     assert rows.shape == (2, model.hidden_size) and np.array_equal(rows[0], one)
+    ids = model.tokenize(PROMPT)
+    assert np.array_equal(model.embed(ids), one) and np.array_equal(model.embed([ids])[0], one)
     assert model.embed([]).shape == (0, model.hidden_size)
 
 

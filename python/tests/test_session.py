@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import threading
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +66,10 @@ def test_a_session_survives_on_disk(model: halfbyte.Model, tmp_path: Path) -> No
 
 def test_one_stream_at_a_time(model: halfbyte.Model) -> None:
     session = model.session()
+    assert session and len(session) == 0
     stream = session.generate(PROMPT, seed=1, stream=True)
     next(stream)
+    assert "busy" in repr(session)
     uses: list[Any] = [
         lambda: session.generate(PROMPT),
         lambda: session.append("more"),
@@ -81,6 +88,87 @@ def test_one_stream_at_a_time(model: halfbyte.Model) -> None:
     for use in uses:
         with pytest.raises(halfbyte.ClosedError):
             use()
+
+
+def test_a_session_lets_go_of_a_processor(model: halfbyte.Model) -> None:
+    class Processor:
+        def __call__(self, tokens: list[int], logits: Any) -> None:
+            logits[0] = 0
+
+    session, processor = model.session(), Processor()
+    session.generate(PROMPT, max_new_tokens=2, logits_processor=processor)
+    heard = weakref.ref(processor)
+    del processor
+    gc.collect()
+    assert heard() is None and len(session) > 0
+
+
+def test_a_refused_answer_lets_go_of_its_processor(model: halfbyte.Model) -> None:
+    class Processor:
+        def __call__(self, tokens: list[int], logits: Any) -> None:
+            pass
+
+    chat, processor = model.chat(), Processor()
+    with pytest.raises(halfbyte.ContextFullError):
+        chat.say("word " * 3000, logits_processor=processor)
+    heard = weakref.ref(processor)
+    del processor
+    gc.collect()
+    assert heard() is None
+
+
+def test_a_failing_processor_draws_no_token(model: halfbyte.Model) -> None:
+    calls = []
+
+    def fail(tokens: list[int], logits: Any) -> None:
+        calls.append(tokens)
+        if len(calls) > 2:
+            raise KeyError("mine")
+
+    session = model.session()
+    with pytest.raises(KeyError, match="mine"):
+        session.generate(PROMPT, logits_processor=fail)
+    assert session.tokens == calls[-1] and len(session) == len(model.tokenize(PROMPT)) + 2
+    calls.clear()
+    chat = model.chat()
+    stream = chat.say(QUESTION, stream=True, logits_processor=fail)
+    with pytest.raises(KeyError, match="mine"):
+        list(stream)
+    assert len(stream.tokens) == stream.usage.new_tokens == 2
+    assert chat.messages[-1]["content"] == stream.text
+
+
+def test_a_chat_checks_its_options_when_it_is_made(model: halfbyte.Model) -> None:
+    with pytest.raises(TypeError, match="there is no option foo"):
+        model.chat(foo=3)  # type: ignore[call-arg]
+    for options in ({"temperature": -1}, {"stop": [""]}, {"context_policy": "forget"}):
+        with pytest.raises(halfbyte.ConfigError, match=next(iter(options))):
+            model.chat(**options)
+
+
+def test_a_session_outlives_its_model() -> None:
+    with halfbyte.Model() as model:
+        session = model.session()
+        text = session.generate(PROMPT, max_new_tokens=3, seed=1)
+    assert session.text == PROMPT + text and "of 512 tokens" in repr(session)
+
+
+def test_a_closed_stream_gives_its_session_back_at_once(model: halfbyte.Model) -> None:
+    for i in range(200):
+        session = model.session()
+        stream = session.generate("a", stream=True, ignore_eos=True)
+        reading = threading.Thread(target=_read, args=(stream,))
+        reading.start()
+        time.sleep(0.0005 * (i % 5))
+        stream.close()
+        reading.join()
+        assert len(session) > 0
+
+
+def _read(stream: halfbyte.Stream) -> None:
+    with contextlib.suppress(halfbyte.BusyError):
+        for _ in stream:
+            pass
 
 
 def test_a_chat_remembers(model: halfbyte.Model) -> None:
@@ -133,7 +221,7 @@ def test_a_chat_has_a_system_message_and_a_template(llama: halfbyte.Model) -> No
         with pytest.raises(kind, match=words):
             llama.apply_chat_template(wrong, template=template)
     with pytest.raises(TypeError, match="wrong"):
-        llama.chat(template="alpaca", wrong=1).say("Hi")  # type: ignore[call-arg]
+        llama.chat(template="alpaca", wrong=1)  # type: ignore[call-arg]
 
 
 def test_answers_in_the_making_keep_others_out(model: halfbyte.Model) -> None:

@@ -14,6 +14,9 @@ use crate::test::target_dir;
 /// What the tests need, and nothing that the package needs besides.
 const TEST_PACKAGES: &[&str] = &["numpy", "pytest", "mypy", "ruff"];
 
+/// What the tests of other frameworks need besides: hundreds of megabytes.
+const FRAMEWORKS: &[&str] = &["langchain-core", "llama-index-core", "ray[data]", "lm-eval==0.4.13"];
+
 /// The stubs of the native half, relative to the workspace.
 const STUBS: &str = "python/halfbyte/_native.pyi";
 
@@ -26,6 +29,9 @@ pub(crate) struct Args {
     /// Only build the package and check its stubs.
     #[arg(long)]
     no_test: bool,
+    /// Install LangChain, LlamaIndex, Ray and lm-evaluation-harness, too, and run their tests.
+    #[arg(long)]
+    frameworks: bool,
     /// Handed to pytest as they are.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pytest: Vec<String>,
@@ -42,7 +48,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<()> {
     if args.no_test {
         return Ok(());
     }
-    test(root, &args.pytest)
+    test(root, args)
 }
 
 /// As [`run`] with everything, or a line that says why not.
@@ -55,7 +61,7 @@ pub(crate) fn run_if_python(root: &Path) -> anyhow::Result<()> {
         println!("skipped: the Python package (no python3 of version 3.9 or newer)");
         return Ok(());
     }
-    run(root, &Args { bless: false, no_test: false, pytest: Vec::new() })
+    run(root, &Args { bless: false, no_test: false, frameworks: false, pytest: Vec::new() })
 }
 
 /// Builds the extension and lays it into the package; returns the built library.
@@ -92,8 +98,14 @@ fn check_stubs(root: &Path, library: &Path, bless: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn test(root: &Path, args: &[String]) -> anyhow::Result<()> {
-    let python = environment(&target_dir(root).join("python-venv"), TEST_PACKAGES)?;
+fn test(root: &Path, args: &Args) -> anyhow::Result<()> {
+    let mut packages = TEST_PACKAGES.to_vec();
+    let mut folder = "python-venv";
+    if args.frameworks {
+        packages.extend(FRAMEWORKS);
+        folder = "python-frameworks-venv";
+    }
+    let python = environment(&target_dir(root).join(folder), &packages)?;
     let logits =
         target_dir(root).join("debug").join(format!("logits{}", std::env::consts::EXE_SUFFIX));
     for check in [&["check", "."][..], &["format", "--check", "."][..]] {
@@ -102,7 +114,7 @@ fn test(root: &Path, args: &[String]) -> anyhow::Result<()> {
         process::run(ruff)?;
     }
     let mut pytest = Command::new(python);
-    pytest.args(["-m", "pytest"]).args(args).current_dir(root.join("python"));
+    pytest.args(["-m", "pytest"]).args(&args.pytest).current_dir(root.join("python"));
     pytest.env("PYTHONPATH", root.join("python")).env("HALFBYTE_LOGITS", logits);
     process::run(pytest)
 }

@@ -1,6 +1,6 @@
 //! Conversations: the template, and the session that is kept between answers.
 
-use halfbyte::ChatTemplate;
+use halfbyte::{ChatTemplate, Hooks};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -9,10 +9,11 @@ use crate::error::raise;
 use crate::generation::{Generation, Home};
 use crate::model::Model;
 use crate::options;
+use crate::processor::Function;
 use crate::session::Slot;
 
 /// A conversation; `halfbyte.Chat` holds one, and the messages.
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "halfbyte._native")]
 pub(crate) struct Chat {
     slot: Slot<halfbyte::Chat>,
     process: u32,
@@ -20,10 +21,17 @@ pub(crate) struct Chat {
 
 #[pymethods]
 impl Chat {
-    /// A conversation by the model's own template, a built-in one's name, or a Jinja source.
+    /// A conversation by the model's own template, a built-in one's name, or a Jinja source. The
+    /// options are checked and not kept: each answer brings its own.
     #[new]
-    fn new(model: &Model, template_name: Option<&str>) -> PyResult<Self> {
+    #[pyo3(signature = (model, template_name, options: "dict[str, Any]"))]
+    fn new(
+        model: &Model,
+        template_name: Option<&str>,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
         let model = model.open()?;
+        options::generation(options)?.validate().map_err(raise)?;
         let template = template(&model, template_name)?;
         let chat = halfbyte::Chat::new(model.session(), template, Default::default());
         Ok(Self { slot: Slot::new(chat), process: std::process::id() })
@@ -41,19 +49,25 @@ impl Chat {
         let (messages, config) = (options::messages(messages)?, options::generation(options)?);
         let call = Call::new(None);
         let mut hooks = call.hooks();
-        hooks.processor = call.processor(processor);
+        let function = Function::new(processor);
+        hooks.processor = call.processor(&function);
         let mut chat = self.slot.lend("the chat")?;
         chat.set_hooks(hooks);
-        chat.set_messages(messages);
         *chat.config_mut() = config;
-        match chat.answer_apart() {
+        let answer = call.run(options.py(), || {
+            chat.set_messages(messages);
+            chat.answer_apart()
+        });
+        match answer {
             Ok(answer) => {
                 let home = Home::Chat(self.slot.clone(), Box::new(chat));
-                Ok(Generation::new(call, answer, home))
+                Ok(Generation::new(call, function, answer, home))
             }
             Err(error) => {
+                // The processor is the caller's, and may hold anything.
+                chat.set_hooks(Hooks::default());
                 self.slot.put(chat);
-                Err(raise(error))
+                Err(error)
             }
         }
     }

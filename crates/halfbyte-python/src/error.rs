@@ -19,7 +19,11 @@ pub(crate) fn raise(error: Error) -> PyErr {
             // What `OSError` is made of; Rust appends its number to the system's words.
             let words = source.to_string();
             let words = words.split(" (os error").next().unwrap_or_default().to_owned();
-            exception(class, (source.raw_os_error(), words, path))
+            match source.raw_os_error() {
+                Some(errno) => exception(class, (errno, words, path.into_os_string())),
+                // Not the system's error but ours: there is nothing to take apart.
+                None => exception(class, (message,)),
+            }
         }
         Error::Malformed { .. } | Error::MissingTensor { .. } | Error::Shape { .. } => {
             exception("FormatError", (message,))

@@ -1,5 +1,6 @@
 //! Functions on model files, and the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -48,19 +49,16 @@ pub(crate) fn quantize(
 #[pyfunction]
 #[pyo3(signature = (path) -> "dict[str, Any]")]
 pub(crate) fn inspect(py: Python<'_>, path: Option<PathBuf>) -> PyResult<Bound<'_, PyDict>> {
-    let checkpoint = Call::new(None).run(py, || match path {
-        Some(path) => Checkpoint::open(path),
-        None => Checkpoint::from_static_bytes(halfbyte_model::NAME, halfbyte_model::BYTES),
-    })?;
+    let Inspected { checkpoint, config, packed_bytes, tokenizer_error } =
+        Call::new(None).run(py, || inspected(path))?;
     let facts = PyDict::new(py);
     let metadata = checkpoint.metadata();
     facts.set_item("name", metadata.str("general.name").map_err(raise)?)?;
     facts.set_item("path", checkpoint.path())?;
-    config_facts(&facts, &ModelConfig::from_checkpoint(&checkpoint).map_err(raise)?)?;
-    facts.set_item("packed_bytes", packed_size(&checkpoint).map_err(raise)?)?;
+    config_facts(&facts, &config)?;
+    facts.set_item("packed_bytes", packed_bytes)?;
     facts.set_item("chat_template", metadata.str("tokenizer.chat_template").map_err(raise)?)?;
-    let tokenizer = Tokenizer::from_checkpoint(&checkpoint);
-    facts.set_item("tokenizer_error", tokenizer.err().map(|error| error.to_string()))?;
+    facts.set_item("tokenizer_error", tokenizer_error)?;
     let tensors = PyList::empty(py);
     for tensor in checkpoint.tensor_names().filter_map(|name| checkpoint.tensor(name)) {
         let (name, encoding) = (tensor.name(), tensor.encoding().name());
@@ -68,6 +66,28 @@ pub(crate) fn inspect(py: Python<'_>, path: Option<PathBuf>) -> PyResult<Bound<'
     }
     facts.set_item("tensors", tensors)?;
     Ok(facts)
+}
+
+/// What takes its time to find out about a model file.
+struct Inspected {
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    packed_bytes: u64,
+    tokenizer_error: Option<String>,
+}
+
+fn inspected(path: Option<PathBuf>) -> halfbyte::Result<Inspected> {
+    let checkpoint = match path {
+        Some(path) => Checkpoint::open(path)?,
+        None => Checkpoint::from_static_bytes(halfbyte_model::NAME, halfbyte_model::BYTES)?,
+    };
+    let tokenizer = Tokenizer::from_checkpoint(&checkpoint);
+    Ok(Inspected {
+        config: ModelConfig::from_checkpoint(&checkpoint)?,
+        packed_bytes: packed_size(&checkpoint)?,
+        tokenizer_error: tokenizer.err().map(|error| error.to_string()),
+        checkpoint,
+    })
 }
 
 /// Adds the numbers of a model's configuration.
@@ -90,6 +110,6 @@ pub(crate) fn config_facts(facts: &Bound<'_, PyDict>, config: &ModelConfig) -> P
 
 /// Runs the `halfbyte` command and returns its exit status.
 #[pyfunction]
-pub(crate) fn command(py: Python<'_>, args: Vec<String>) -> u8 {
-    py.detach(|| halfbyte_cli::run(args))
+pub(crate) fn command(py: Python<'_>, args: Vec<OsString>) -> PyResult<u8> {
+    Call::new(None).run_here(py, || halfbyte_cli::run(args))
 }

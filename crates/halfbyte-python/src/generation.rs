@@ -5,13 +5,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use halfbyte::generate::{Timings, Usage};
-use halfbyte::{Completion, FinishReason, Generation as Running, Piece};
+use halfbyte::{Completion, FinishReason, Generation as Running, Hooks, Piece};
 use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyString};
 
 use crate::call::{Call, TICK};
 use crate::error::{busy, raise};
 use crate::options;
+use crate::processor::Function;
 use crate::session::Slot;
 
 /// (text, token, logprob, [(token, logprob), …]) of a piece.
@@ -35,13 +37,31 @@ pub(crate) enum Home {
 }
 
 /// A running generation; `halfbyte.Stream` holds one.
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "halfbyte._native")]
 pub(crate) struct Generation {
     call: Call,
+    /// The caller's logits processor.
+    function: Function,
     state: Mutex<State>,
     home: Mutex<Home>,
     /// Whether the last piece took less time than a look for Ctrl-C waits.
     is_quick: AtomicBool,
+}
+
+/// What a generation goes on from.
+pub(crate) enum Prompt {
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+impl Prompt {
+    /// A text or token ids.
+    pub(crate) fn new(prompt: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if prompt.is_instance_of::<PyString>() {
+            return Ok(Self::Text(prompt.extract()?));
+        }
+        Ok(Self::Tokens(options::field("prompt", prompt)?))
+    }
 }
 
 enum State {
@@ -63,27 +83,29 @@ impl Generation {
         let config = options::generation(options)?;
         let call = Call::new(None);
         let mut hooks = call.hooks();
-        hooks.processor = call.processor(processor);
+        let function = Function::new(processor);
+        hooks.processor = call.processor(&function);
         session.set_hooks(hooks);
-        let running = match prompt {
-            Some(prompt) if prompt.is_instance_of::<PyString>() => {
-                session.into_generation(&prompt.extract::<String>()?, &config)
-            }
-            Some(prompt) => {
-                let tokens: Vec<u32> = options::field("prompt", prompt)?;
-                session.into_generation_tokens(&tokens, &config)
-            }
-            None => {
-                let tokens = session.tokens().to_vec();
-                session.into_generation_tokens(&tokens, &config)
-            }
+        let prompt = match prompt {
+            Some(prompt) => Prompt::new(prompt)?,
+            None => Prompt::Tokens(session.tokens().to_vec()),
         };
-        Ok(Self::new(call, running.map_err(raise)?, home))
+        // A long text takes its time to become tokens.
+        let running = call.run(options.py(), || match prompt {
+            Prompt::Text(text) => session.into_generation(&text, &config),
+            Prompt::Tokens(tokens) => session.into_generation_tokens(&tokens, &config),
+        });
+        Ok(Self::new(call, function, running?, home))
     }
 
-    pub(crate) fn new(call: Call, running: Running<'static>, home: Home) -> Self {
+    pub(crate) fn new(
+        call: Call,
+        function: Function,
+        running: Running<'static>,
+        home: Home,
+    ) -> Self {
         let state = Mutex::new(State::Ready(Box::new(running)));
-        Self { call, state, home: Mutex::new(home), is_quick: AtomicBool::new(false) }
+        Self { call, function, state, home: Mutex::new(home), is_quick: AtomicBool::new(false) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -105,9 +127,10 @@ impl Generation {
         } else {
             self.call.run_plain(py, || work(&mut running))
         };
-        let has_ended = running.finish_reason().is_some() || self.call.cancel().is_cancelled();
+        let has_ended = running.finish_reason().is_some();
         *self.state() = State::Ready(running);
-        if has_ended || result.is_err() {
+        // Asked afterwards: a `close` until then found it busy and left it to this thread.
+        if has_ended || result.is_err() || self.call.cancel().is_cancelled() {
             self.settle();
         }
         result.map(Some)
@@ -143,15 +166,24 @@ impl Generation {
     }
 
     fn go_home(&self, running: Running<'static>) {
-        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *home, Home::Nowhere) {
+        let mut place = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        let home = std::mem::replace(&mut *place, Home::Nowhere);
+        // Letting go of the processor may run Python, which may come here again.
+        drop(place);
+        match home {
             Home::Nowhere => drop(running),
-            Home::Session(slot) => slot.put(running.into_session()),
+            Home::Session(slot) => {
+                let mut session = running.into_session();
+                session.set_hooks(Hooks::default());
+                slot.put(session);
+            }
             Home::Chat(slot, mut chat) => {
                 chat.accept(running);
+                chat.set_hooks(Hooks::default());
                 slot.put(*chat);
             }
         }
+        self.function.forget();
     }
 }
 
@@ -163,6 +195,14 @@ impl Drop for Generation {
 
 #[pymethods]
 impl Generation {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.function.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.function.forget();
+    }
+
     /// The next piece, None at the end.
     fn next(&self, py: Python<'_>) -> PyResult<Option<Written>> {
         let start = Instant::now();

@@ -12,16 +12,16 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict};
 use crate::call::{Call, check_process};
 use crate::chat::template;
 use crate::error::{closed, config, raise};
-use crate::generation::{Batched, Generation, Home};
+use crate::generation::{Batched, Generation, Home, Prompt};
 use crate::options;
-use crate::processor::float_bytes;
+use crate::processor::{Function, float_bytes};
 use crate::session::Session;
 
 /// (sum, greedy, tokens) of a log-likelihood.
 type Likelihood = (f64, bool, usize);
 
 /// A loaded model; `halfbyte.Model` holds one.
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "halfbyte._native")]
 pub(crate) struct Model {
     model: RwLock<Option<halfbyte::Model>>,
     /// The process that loaded it, whose threads compute.
@@ -34,6 +34,16 @@ impl Model {
         check_process(self.process)?;
         let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
         model.clone().ok_or_else(|| closed("the model"))
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        let model = self.model.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if model.is_some() {
+            // As in `close`; at the interpreter's end there is nothing to let go of.
+            Python::try_attach(|py| py.detach(|| drop(model)));
+        }
     }
 }
 
@@ -70,8 +80,10 @@ impl Model {
     }
 
     /// Lets go of the weights, as soon as running calls have ended.
-    fn close(&self) {
-        self.model.write().unwrap_or_else(PoisonError::into_inner).take();
+    fn close(&self, py: Python<'_>) {
+        let model = self.model.write().unwrap_or_else(PoisonError::into_inner).take();
+        // The system takes its time to free gigabytes.
+        py.detach(|| drop(model));
     }
 
     #[getter]
@@ -151,12 +163,12 @@ impl Model {
         Generation::start(session, Some(prompt), options, processor, Home::Nowhere)
     }
 
-    /// Completions of many prompts, computed together.
+    /// Completions of many prompts, texts or token ids, computed together.
     #[pyo3(signature = (prompts, options: "dict[str, Any]", processor, progress))]
     fn generate_batch(
         &self,
         py: Python<'_>,
-        prompts: Vec<String>,
+        prompts: Vec<Bound<'_, PyAny>>,
         options: &Bound<'_, PyDict>,
         processor: Option<Py<PyAny>>,
         progress: Option<Py<PyAny>>,
@@ -164,8 +176,16 @@ impl Model {
         let (model, config) = (self.open()?, options::generation(options)?);
         let call = Call::new(progress);
         let mut hooks = call.hooks();
-        hooks.processor = call.processor(processor);
-        let done = call.run(py, || model.generate_batch_with(&prompts, &config, &hooks))?;
+        hooks.processor = call.processor(&Function::new(processor));
+        let prompts = prompts.iter().map(Prompt::new).collect::<PyResult<Vec<_>>>()?;
+        let done = call.run(py, || {
+            let tokens = prompts.into_iter().map(|prompt| match prompt {
+                Prompt::Text(text) => model.prompt_tokens(&text),
+                Prompt::Tokens(tokens) => Ok(tokens),
+            });
+            let tokens = tokens.collect::<halfbyte::Result<Vec<_>>>()?;
+            model.generate_batch_tokens(&tokens, &config, &hooks)
+        })?;
         Ok(done.into_iter().map(Batched::from).collect())
     }
 

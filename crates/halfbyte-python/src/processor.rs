@@ -1,22 +1,63 @@
 //! A Python function as the core's logits processor.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use halfbyte::generate::LogitsProcessor;
 use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyByteArray, PyList};
 
 use crate::call::Fault;
 use crate::error::config;
 
+/// The caller's function, if there is one: a single reference for all clones, so that Python's
+/// garbage collector can be shown it. It may hold the very generation that it is called by.
+///
+/// The lock is held for moments only, with the interpreter's lock, and never while Python runs.
+#[derive(Clone, Default)]
+pub(crate) struct Function(Arc<Mutex<Option<Py<PyAny>>>>);
+
+impl Function {
+    pub(crate) fn new(function: Option<Py<PyAny>>) -> Self {
+        Self(Arc::new(Mutex::new(function)))
+    }
+
+    pub(crate) fn is_some(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Lets go of the function, which is not called any more.
+    pub(crate) fn forget(&self) {
+        let function = self.lock().take();
+        // Dropping may run Python.
+        drop(function);
+    }
+
+    /// Shows the reference to the garbage collector.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.try_lock().map_or(Ok(()), |function| visit.call(function.as_ref()))
+    }
+
+    fn get(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.lock().as_ref().map(|function| function.clone_ref(py))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Calls `function(tokens, logits)`, which changes the bytes of the float32 `logits` in place.
 pub(crate) struct Processor {
-    pub(crate) function: Py<PyAny>,
+    pub(crate) function: Function,
     pub(crate) fault: Fault,
 }
 
 impl Processor {
     fn call(&self, py: Python<'_>, tokens: &[u32], logits: &mut [f32]) -> PyResult<()> {
+        let Some(function) = self.function.get(py) else { return Ok(()) };
         let bytes = float_bytes(py, logits)?;
-        self.function.call1(py, (PyList::new(py, tokens)?, &bytes))?;
+        function.call1(py, (PyList::new(py, tokens)?, &bytes))?;
         let changed = bytes.to_vec();
         if changed.len() != size_of_val(logits) {
             return Err(config("logits_processor", "changed the number of logits"));

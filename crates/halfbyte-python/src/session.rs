@@ -75,7 +75,7 @@ impl<T> Slot<T> {
 const WHAT: &str = "the session";
 
 /// A session; `halfbyte.Session` holds one.
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "halfbyte._native")]
 pub(crate) struct Session {
     slot: Slot<halfbyte::Session>,
     process: u32,
@@ -117,6 +117,11 @@ impl Session {
     /// The token ids so far.
     fn tokens(&self) -> PyResult<Vec<u32>> {
         self.with(|session| session.tokens().to_vec())
+    }
+
+    /// The text so far; special tokens are left out.
+    fn text(&self, py: Python<'_>) -> PyResult<String> {
+        self.run(py, |session| Ok(session.model().tokenizer()?.decode(session.tokens())))
     }
 
     /// Bytes of keys and values in memory.

@@ -47,11 +47,27 @@ impl Model {
         config: &GenerationConfig,
         hooks: &Hooks,
     ) -> Result<Vec<Completion>> {
+        let prompts = prompts.iter().map(|prompt| self.prompt_tokens(prompt.as_ref()));
+        self.generate_batch_tokens(&prompts.collect::<Result<Vec<_>>>()?, config, hooks)
+    }
+
+    /// As [`generate_batch_with`](Self::generate_batch_with), from token ids.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate_batch`](Self::generate_batch); [`Error::Config`] for a token outside the
+    /// vocabulary.
+    pub fn generate_batch_tokens(
+        &self,
+        prompts: &[Vec<u32>],
+        config: &GenerationConfig,
+        hooks: &Hooks,
+    ) -> Result<Vec<Completion>> {
         let mut sessions: Vec<Session> = prompts.iter().map(|_| self.session()).collect();
         let mut all = Vec::with_capacity(prompts.len());
         for (session, prompt) in sessions.iter_mut().zip(prompts) {
             session.set_hooks(Hooks { progress: None, ..hooks.clone() });
-            let generation = session.generate(prompt.as_ref(), config)?;
+            let generation = session.generate_tokens(prompt, config)?;
             all.push(Running { generation, pieces: Vec::new() });
         }
         while pass(self, &mut all, hooks)? {
@@ -96,7 +112,12 @@ fn pass(model: &Model, all: &mut [Running<'_>], hooks: &Hooks) -> Result<bool> {
         if running.generation.has_logits()
             && let Some(row) = rows.next()
         {
-            running.pieces.push(running.generation.advance(row));
+            match running.generation.advance(row) {
+                Ok(piece) => running.pieces.push(piece),
+                // The next pass stops the others.
+                Err(Error::Cancelled) => running.generation.stop(FinishReason::Cancelled),
+                Err(error) => return Err(error),
+            }
         }
         running.generation.book(start.elapsed());
         if !running.generation.is_running() {

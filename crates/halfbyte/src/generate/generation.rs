@@ -219,8 +219,12 @@ impl<'a> Generation<'a> {
     }
 
     /// Draws the next token from its logits (V).
-    pub(super) fn advance(&mut self, logits: &[f32]) -> Piece {
-        let token = self.sampler.sample(&self.session.tokens, logits);
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`] if the processor pulled the brake; no token is drawn then.
+    pub(super) fn advance(&mut self, logits: &[f32]) -> Result<Piece> {
+        let token = self.sampler.sample(&self.session.tokens, logits)?;
         self.usage.new_tokens += 1;
         let (logprob, top_logprobs) = match self.n_logprobs {
             Some(n) => {
@@ -234,7 +238,7 @@ impl<'a> Generation<'a> {
         if let Some(transcript) = &mut self.transcript {
             transcript.push_str(&text);
         }
-        Piece { text, token, logprob, top_logprobs }
+        Ok(Piece { text, token, logprob, top_logprobs })
     }
 
     /// Appends `token` and returns the text that is now certain; sets the finish reason.
@@ -295,7 +299,7 @@ impl<'a> Generation<'a> {
             let start = Instant::now();
             let steps = vec![self.step(PROMPT_CHUNK)];
             let outputs = model.decoder().forward(&mut Batch { steps, cancel: cancel.as_ref() })?;
-            let piece = self.has_logits().then(|| self.advance(&outputs.logits));
+            let piece = self.has_logits().then(|| self.advance(&outputs.logits)).transpose()?;
             self.book(start.elapsed());
             if let Some(piece) = piece {
                 return Ok(piece);

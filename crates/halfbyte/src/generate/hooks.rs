@@ -12,6 +12,7 @@ use crate::progress::Progress;
 /// Runs after the penalties and the logit bias, and before temperature and the filters. It is given
 /// the tokens so far (prompt and new ones) and the logits (V); negative infinity forbids a token.
 /// What it does should depend on nothing else, or the same seed gives another text.
+/// One that cannot go on pulls the brake of the same [`Hooks`]: then no token is drawn.
 /// Closures `Fn(&[u32], &mut [f32])` are processors.
 pub trait LogitsProcessor: Send + Sync {
     /// Changes `logits` (V), the scores of the token that follows `tokens`.

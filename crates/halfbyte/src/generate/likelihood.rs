@@ -42,7 +42,7 @@ impl Model {
     /// How probable `continuation` is after `context`.
     ///
     /// Spaces at the end of the context count as the beginning of the continuation, and the two are
-    /// tokenized together. An empty context is BOS, or the end token in its place.
+    /// tokenized together. A context of nothing else is BOS, or the end token in its place.
     ///
     /// # Errors
     ///
@@ -77,14 +77,14 @@ impl Model {
     /// [`Error::Tokenizer`]; [`Error::Config`] if nothing can stand for an empty context.
     pub fn encode_pair(&self, context: &str, continuation: &str) -> Result<(Vec<u32>, Vec<u32>)> {
         let tokenizer = self.tokenizer()?;
-        if context.is_empty() {
+        let whole = format!("{context}{continuation}");
+        if context.trim_end().is_empty() {
             let start = tokenizer.bos().or_else(|| tokenizer.eos()).ok_or_else(|| {
                 Error::config("context", "is empty and the model has no token to start from")
             })?;
-            return Ok((vec![start], tokenizer.encode(continuation, Specials::AsText)?));
+            return Ok((vec![start], tokenizer.encode(&whole, Specials::AsText)?));
         }
-        let mut whole =
-            tokenizer.encode_prompt(&format!("{context}{continuation}"), Specials::AsText)?;
+        let mut whole = tokenizer.encode_prompt(&whole, Specials::AsText)?;
         let context = tokenizer.encode_prompt(context.trim_end(), Specials::AsText)?;
         let continuation = whole.split_off(context.len().min(whole.len()));
         Ok((context, continuation))
@@ -104,8 +104,13 @@ impl Model {
         pairs: &[(Vec<u32>, Vec<u32>)],
         hooks: &Hooks,
     ) -> Result<Vec<LogLikelihood>> {
-        for pair in pairs {
-            self.check_pair(pair)?;
+        for (i, pair) in pairs.iter().enumerate() {
+            self.check_pair(pair).map_err(|error| match error {
+                Error::Config { field, reason } if pairs.len() > 1 => {
+                    Error::Config { field, reason: format!("of pair {i} {reason}") }
+                }
+                other => other,
+            })?;
         }
         let mut scores = Vec::with_capacity(pairs.len());
         for wave in pairs.chunks(MAX_ACTIVE) {
@@ -132,7 +137,10 @@ impl Model {
             return Err(Error::config("context", "holds no token to predict from"));
         }
         if continuation.is_empty() {
-            return Err(Error::config("continuation", "holds no token to score"));
+            return Err(Error::config(
+                "continuation",
+                "holds no token to score: it is empty, or becomes one token with the context",
+            ));
         }
         self.check_tokens(context)?;
         self.check_tokens(continuation)?;

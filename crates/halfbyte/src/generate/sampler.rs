@@ -16,6 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::{GenerationConfig, Hooks, TokenLogprob};
+use crate::error::Result;
 
 /// Draws the tokens of one generation.
 pub(super) struct Sampler {
@@ -60,7 +61,12 @@ impl Sampler {
     }
 
     /// Draws the token that follows `tokens`, given the model's logits (V).
-    pub(super) fn sample(&mut self, tokens: &[u32], logits: &[f32]) -> u32 {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`](crate::Error::Cancelled) if the processor pulled the brake, as one does
+    /// that failed: what it left is not to be drawn from.
+    pub(super) fn sample(&mut self, tokens: &[u32], logits: &[f32]) -> Result<u32> {
         self.logits.clear();
         self.logits.extend(logits.iter().map(|&logit| sane(logit)));
         let recent = &tokens[tokens.len().saturating_sub(self.config.repeat_last_n)..];
@@ -77,15 +83,16 @@ impl Sampler {
         }
         if let Some(processor) = &self.hooks.processor {
             processor.process(tokens, &mut self.logits);
+            self.hooks.check()?;
         }
         for logit in &mut self.logits {
             *logit = sane(*logit);
         }
         if self.config.temperature == 0.0 {
-            return argmax(&self.logits);
+            return Ok(argmax(&self.logits));
         }
         self.filter();
-        self.draw()
+        Ok(self.draw())
     }
 
     /// Leaves the candidates that the filters let through; at least one. Best first, unless none

@@ -52,8 +52,12 @@ impl Model {
         self.session().generate(prompt, config)?.complete()
     }
 
-    /// The tokens of a prompt; the text's first token for an empty one.
-    pub(super) fn prompt_tokens(&self, prompt: &str) -> Result<Vec<u32>> {
+    /// The tokens that a prompt is read as: BOS as the file says, and for an empty text in any case.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`].
+    pub fn prompt_tokens(&self, prompt: &str) -> Result<Vec<u32>> {
         let tokenizer = self.tokenizer()?;
         let mut tokens = tokenizer.encode_prompt(prompt, Specials::AsText)?;
         if tokens.is_empty() {
@@ -68,6 +72,18 @@ impl Model {
         match tokens.iter().find(|&&token| token as usize >= vocab_size) {
             Some(token) => Err(Error::config(
                 "tokens",
+                format!("{token} is outside the vocabulary of {vocab_size}"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that every biased token is in the vocabulary.
+    fn check_biases(&self, config: &GenerationConfig) -> Result<()> {
+        let vocab_size = self.config().vocab_size;
+        match config.logit_bias.iter().find(|(token, _)| *token as usize >= vocab_size) {
+            Some((token, _)) => Err(Error::config(
+                "logit_bias",
                 format!("{token} is outside the vocabulary of {vocab_size}"),
             )),
             None => Ok(()),
@@ -192,6 +208,7 @@ impl Session {
     /// Makes `prompt` the session's tokens; returns how many of them are cached.
     fn rewind(&mut self, mut prompt: Vec<u32>, config: &GenerationConfig) -> Result<usize> {
         config.validate()?;
+        self.model.check_biases(config)?;
         if prompt.is_empty() {
             return Err(Error::config("prompt", "holds no token to start from"));
         }

@@ -177,7 +177,6 @@ impl Embedding {
 
 impl Loader<'_> {
     fn layer(&mut self, i: usize) -> Result<Layer> {
-        self.cancel.map_or(Ok(()), Cancel::check)?;
         let ModelConfig { hidden_size, feed_forward, n_heads, n_kv_heads, head_dim, .. } =
             *self.config;
         let architecture = self.config.architecture;
@@ -213,17 +212,20 @@ impl Loader<'_> {
         let row_bytes = tensor.n_bytes() / tensor.n_rows().max(1);
         let mut bytes = Buffer::zeroed(tensor.n_bytes())?;
         let rows_per_task = (COPY_BYTES / row_bytes).max(1);
-        self.threads.install(|| {
+        let cancel = self.cancel;
+        self.threads.install(|| -> Result<()> {
             let tasks = bytes.par_chunks_mut(rows_per_task * row_bytes).enumerate();
-            tasks.for_each(|(task, out)| {
+            tasks.try_for_each(|(task, out)| {
+                cancel.map_or(Ok(()), Cancel::check)?;
                 let first = task * rows_per_task;
                 let rows = first..first + out.len() / row_bytes;
                 for (row, out) in rows.clone().zip(out.chunks_exact_mut(row_bytes)) {
                     out.copy_from_slice(tensor.row(row));
                 }
                 self.checkpoint.release_rows(tensor.name(), rows);
-            });
-        });
+                Ok(())
+            })
+        })?;
         self.finish(&tensor);
         Ok(Embedding { encoding: tensor.encoding(), row_bytes, width, bytes })
     }
@@ -259,8 +261,8 @@ impl Loader<'_> {
         }
         let mut stack = Stack { parts: Vec::new(), n: 0 };
         for run in tensors.chunk_by(|(a, _), (b, _)| a.encoding() == b.encoding()) {
-            let checkpoint = self.checkpoint;
-            let weight = self.threads.install(|| pack_run(checkpoint, run))?;
+            let (checkpoint, cancel) = (self.checkpoint, self.cancel);
+            let weight = self.threads.install(|| pack_run(checkpoint, run, cancel))?;
             let n = weight.n();
             let biased = run.iter().any(|(_, bias)| bias.is_some());
             let bias = biased.then(|| {
@@ -297,7 +299,13 @@ impl Loader<'_> {
 
 /// Packs tensors of one encoding as one matrix, and lets go of their pages on the way: what is in
 /// memory twice is little, however large the matrix.
-fn pack_run(checkpoint: &Checkpoint, run: &[(TensorView<'_>, Option<Vec<f32>>)]) -> Result<Packed> {
+///
+/// [`Error::Cancelled`] within a task of packing: a large matrix takes a second.
+fn pack_run(
+    checkpoint: &Checkpoint,
+    run: &[(TensorView<'_>, Option<Vec<f32>>)],
+    cancel: Option<&Cancel>,
+) -> Result<Packed> {
     let (first, _) = &run[0];
     let n = run.iter().map(|(tensor, _)| tensor.n_rows()).sum();
     let row = |mut row: usize| {
@@ -310,6 +318,7 @@ fn pack_run(checkpoint: &Checkpoint, run: &[(TensorView<'_>, Option<Vec<f32>>)])
         unreachable!("rows are counted from the same tensors")
     };
     quant::pack_and(first.encoding(), (n, first.row_len()), row, |rows| {
+        cancel.map_or(Ok(()), Cancel::check)?;
         let mut start = 0;
         for (tensor, _) in run {
             let end = start + tensor.n_rows();
@@ -319,6 +328,7 @@ fn pack_run(checkpoint: &Checkpoint, run: &[(TensorView<'_>, Option<Vec<f32>>)])
             }
             start = end;
         }
+        Ok(())
     })
 }
 

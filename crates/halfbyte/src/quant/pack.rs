@@ -28,19 +28,19 @@ pub(crate) fn pack<'a>(
     shape: (usize, usize),
     row: impl Fn(usize) -> &'a [u8] + Sync,
 ) -> Result<Packed> {
-    pack_and(encoding, shape, row, |_| {})
+    pack_and(encoding, shape, row, |_| Ok(()))
 }
 
 /// As [`pack`]; `done` hears which rows will not be asked for any more.
 ///
 /// # Errors
 ///
-/// As [`pack`].
+/// As [`pack`]; that of `done`, which ends the packing.
 pub(crate) fn pack_and<'a>(
     encoding: Encoding,
     (n, k): (usize, usize),
     row: impl Fn(usize) -> &'a [u8] + Sync,
-    done: impl Fn(Range<usize>) + Sync,
+    done: impl Fn(Range<usize>) -> Result<()> + Sync,
 ) -> Result<Packed> {
     let Some(row_bytes) = encoding.row_bytes(k) else {
         return Err(Error::Shape {
@@ -54,7 +54,8 @@ pub(crate) fn pack_and<'a>(
     let zeros = zeroed::<u8>(row_bytes)?;
     let groups_per_task = (TASK_BYTES / group_bytes).max(1);
     let groups = &mut packed.groups_mut()[..group_bytes * n_groups];
-    groups.par_chunks_mut(groups_per_task * group_bytes).enumerate().for_each(|(task, out)| {
+    let tasks = groups.par_chunks_mut(groups_per_task * group_bytes).enumerate();
+    tasks.try_for_each(|(task, out)| {
         let first = task * groups_per_task;
         for (g, out) in (first..).zip(out.chunks_exact_mut(group_bytes)) {
             let rows: [&[u8]; LANES] = std::array::from_fn(|lane| {
@@ -63,8 +64,8 @@ pub(crate) fn pack_and<'a>(
             });
             pack_group(encoding, &rows, out);
         }
-        done(first * LANES..n.min((first + groups_per_task) * LANES));
-    });
+        done(first * LANES..n.min((first + groups_per_task) * LANES))
+    })?;
     Ok(packed)
 }
 

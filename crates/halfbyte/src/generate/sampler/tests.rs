@@ -92,7 +92,7 @@ fn penalties_and_bias_are_those_of_the_definitions() {
     ];
     for (config, expected) in cases {
         let mut sampler = sampler(&config);
-        sampler.sample(&tokens, &logits);
+        sampler.sample(&tokens, &logits).unwrap();
         assert_eq!(sampler.logits, expected, "{config:?}");
     }
 }
@@ -111,7 +111,7 @@ fn broken_logits_give_a_token() {
     let all = GenerationConfig { top_p: 0.9, typical_p: 0.9, min_p: 0.1, top_k: 2, ..plain() };
     for config in [greedy, plain(), all] {
         for (logits, expected) in cases {
-            let token = sampler(&config).sample(&[0, 7], logits);
+            let token = sampler(&config).sample(&[0, 7], logits).unwrap();
             assert!(expected.contains(&token), "{logits:?}: {token}");
         }
     }
@@ -120,7 +120,7 @@ fn broken_logits_give_a_token() {
 #[test]
 fn greedy_takes_the_lowest_of_equals() {
     let config = GenerationConfig { temperature: 0.0, ..plain() };
-    assert_eq!(sampler(&config).sample(&[], &[1.0, 3.0, 3.0, -1.0]), 1);
+    assert_eq!(sampler(&config).sample(&[], &[1.0, 3.0, 3.0, -1.0]).unwrap(), 1);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn forbidden_and_biased_tokens_never_come() {
         ..Hooks::default()
     };
     let mut sampler = Sampler::new(&config, &hooks, vec![2]);
-    assert!((0..100).all(|_| sampler.sample(&[], &[9.0, 9.0, 9.0, 1.0]) == 3));
+    assert!((0..100).all(|_| sampler.sample(&[], &[9.0, 9.0, 9.0, 1.0]).unwrap() == 3));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn frequencies_follow_the_probabilities() {
         let logits = [0.5f32, 0.3, 0.2].map(f32::ln);
         let mut counts = [0u32; 3];
         for _ in 0..20_000 {
-            counts[sampler.sample(&[], &logits) as usize] += 1;
+            counts[sampler.sample(&[], &logits).unwrap() as usize] += 1;
         }
         let weights = [0.5f64, 0.3, 0.2].map(|p| p.powf(1.0 / f64::from(temperature)));
         let sum: f64 = weights.iter().sum();
@@ -156,7 +156,7 @@ fn frequencies_follow_the_probabilities() {
 fn a_seed_gives_the_same_tokens_and_fresh_seeds_differ() {
     let draw = |seed| {
         let mut sampler = sampler(&GenerationConfig { seed, ..plain() });
-        let tokens: Vec<u32> = (0..32).map(|_| sampler.sample(&[], &[0.0; 100])).collect();
+        let tokens: Vec<u32> = (0..32).map(|_| sampler.sample(&[], &[0.0; 100]).unwrap()).collect();
         (sampler.seed(), tokens)
     };
     // The first 53-bit numbers of ChaCha8 with the key 1, 0, …: pinned, so that seeds stay valid.

@@ -147,11 +147,19 @@ fn every_row_is_done_once_after_its_last_use() {
         for i in rows {
             done[i].fetch_add(1, Ordering::SeqCst);
         }
+        Ok(())
     })
     .unwrap();
     for counts in [asked, done] {
         assert!(counts.iter().all(|count| count.load(Ordering::SeqCst) == 1));
     }
+}
+
+#[test]
+fn packing_ends_when_its_listener_says_so() {
+    let bytes = vec![0; 2304];
+    let result = pack_and(Encoding::Q4_0, (64, 4096), |_| &bytes, |_| Err(Error::Cancelled));
+    assert!(matches!(result, Err(Error::Cancelled)));
 }
 
 fn counters(n: usize) -> Vec<AtomicUsize> {
