@@ -19,9 +19,9 @@ import logging as _logging
 
 from halfbyte._chat import Chat, Message
 from halfbyte._files import Inspection, QuantizeReport, TensorInfo, inspect, quantize
+from halfbyte._interpreter import refuse_subinterpreters as _refuse_subinterpreters
 from halfbyte._model import Model
 from halfbyte._native import __version__
-from halfbyte._native import check_interpreter as _check_interpreter
 from halfbyte._options import Options
 from halfbyte._results import (
     Completion,
@@ -52,7 +52,7 @@ from halfbyte.errors import (
     UnsupportedError,
 )
 
-_check_interpreter()
+_refuse_subinterpreters()
 
 __all__ = [
     "AsyncStream",

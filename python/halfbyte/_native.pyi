@@ -6,7 +6,7 @@ from _typeshed import SupportsGetItem
 from os import PathLike
 from typing import Any, Final, final
 
-__all__ = ["__version__", "Chat", "Generation", "Model", "Session", "check_interpreter", "command", "inspect", "quantize"]
+__all__ = ["__version__", "Chat", "Generation", "Model", "Session", "command", "inspect", "quantize"]
 
 __version__: Final[str]
 """
@@ -183,11 +183,6 @@ class Session:
         """
         Forgets all tokens from `n_tokens` on.
         """
-
-def check_interpreter() -> None:
-    """
-    An error in a subinterpreter; the package asks when it is imported.
-    """
 
 def command(args: SupportsGetItem[int, str]) -> int:
     """

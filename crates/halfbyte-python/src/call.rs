@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use halfbyte::generate::LogitsProcessor;
 use halfbyte::{Cancel, Hooks, Progress};
-use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 use crate::error::{exception, raise};
@@ -215,22 +214,6 @@ pub(crate) fn check_process(process: u32) -> PyResult<()> {
          multiprocessing's \"spawn\" method"
     );
     Err(exception("ForkError", (message,)))
-}
-
-/// An error in a subinterpreter; the package asks when it is imported.
-// Exceptions and callbacks belong to one interpreter, and native threads know only the main one.
-#[pyfunction]
-pub(crate) fn check_interpreter() -> PyResult<()> {
-    #![expect(unsafe_code, reason = "pyo3 has no word for the interpreter's number")]
-    // SAFETY: called while the module is imported, so an interpreter is attached to this thread.
-    let interpreter = unsafe { pyo3::ffi::PyInterpreterState_Get() };
-    // SAFETY: the interpreter is the current one, which lives.
-    let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(interpreter) };
-    if id == 0 {
-        return Ok(());
-    }
-    let message = "halfbyte works in the main interpreter only: use threads or processes instead";
-    Err(PyImportError::new_err(message))
 }
 
 /// Whether this is the thread that Python handles signals on.

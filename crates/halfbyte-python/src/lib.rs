@@ -17,8 +17,6 @@ mod session;
 #[pyo3::pymodule]
 mod _native {
     #[pymodule_export]
-    use crate::call::check_interpreter;
-    #[pymodule_export]
     use crate::chat::Chat;
     #[pymodule_export]
     use crate::files::{command, inspect, quantize};
