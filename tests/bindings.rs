@@ -137,7 +137,7 @@ fn a_processor_that_pulls_the_brake_draws_no_token() {
     };
     let hooks = Hooks { processor: Some(Arc::new(processor)), ..Hooks::cancelled_by(&cancel) };
     let mut session = model().session();
-    session.set_hooks(hooks.clone());
+    session.set_hooks(hooks);
     let done = session.generate(PROMPT, &sampling(1)).unwrap().complete().unwrap();
     assert_eq!((done.pieces.len(), done.usage.new_tokens), (2, 2));
     assert_eq!(done.finish_reason, FinishReason::Cancelled);
@@ -147,7 +147,7 @@ fn a_processor_that_pulls_the_brake_draws_no_token() {
     cancel.reset();
     let pull = cancel.clone();
     let processor = move |_: &[u32], _: &mut [f32]| pull.cancel();
-    let hooks = Hooks { processor: Some(Arc::new(processor)), ..hooks };
+    let hooks = Hooks { processor: Some(Arc::new(processor)), ..Hooks::cancelled_by(&cancel) };
     for done in model().generate_batch_with(&prompts, &sampling(1), &hooks).unwrap() {
         assert_eq!((done.pieces.len(), done.finish_reason), (0, FinishReason::Cancelled));
     }

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Only build the package and check its stubs.
     #[arg(long)]
     no_test: bool,
-    /// Install LangChain, LlamaIndex, Ray and lm-evaluation-harness, too, and run their tests.
+    /// Install the frameworks that the examples are for, too, and run their tests.
     #[arg(long)]
     frameworks: bool,
     /// Handed to pytest as they are.
