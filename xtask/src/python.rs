@@ -66,9 +66,12 @@ pub(crate) fn run_if_python(root: &Path) -> anyhow::Result<()> {
 
 /// Builds the extension and lays it into the package; returns the built library.
 fn build(root: &Path) -> anyhow::Result<PathBuf> {
-    // The whole workspace, for its features; the stubs' descriptions touch only pyo3.
+    // The whole workspace with its examples, as the tests are built: another selection of packages
+    // or targets has other features, and would compile candle a second time. The stubs'
+    // descriptions touch only pyo3.
     let features = ["--features", "halfbyte-python/stubs"];
-    Cargo::new(root, &["build", "--quiet", "--workspace"]).args(&features).run()?;
+    let targets = ["build", "--quiet", "--workspace", "--lib", "--bins", "--examples"];
+    Cargo::new(root, &targets).args(&features).run()?;
     let (name, module) = match std::env::consts::OS {
         "windows" => ("halfbyte_native.dll", "_native.pyd"),
         "macos" => ("libhalfbyte_native.dylib", "_native.abi3.so"),
