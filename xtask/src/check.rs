@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::ensure;
 
 use crate::process::Cargo;
-use crate::{layers, package_test, test};
+use crate::{capi, layers, package_test, test};
 
 /// One step of the check.
 struct Step {
@@ -17,6 +17,7 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { name: "fmt", run: |root| Cargo::new(root, &["fmt", "--all", "--check"]).run() },
     Step { name: "layers", run: layers::run },
+    Step { name: "header", run: |root| capi::header::run(root, false) },
     Step { name: "deny", run: deny },
     Step { name: "clippy", run: clippy },
     Step { name: "doc", run: doc },

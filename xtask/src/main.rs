@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "a tool for the terminal")]
 
+mod capi;
 mod check;
 mod emulate;
 mod layers;
@@ -47,6 +48,18 @@ enum Command {
     Emulate(emulate::Args),
     /// Use the packaged crates from a project of its own, as a user would.
     PackageTest,
+    /// Compare the C header with the code.
+    Header {
+        /// Write it anew instead.
+        #[arg(long)]
+        bless: bool,
+    },
+    /// Install the C library, its headers, and what pkg-config and CMake look for.
+    Install(capi::install::Args),
+    /// Compile C and C++ programs against an installed library, and run them.
+    CTest,
+    /// Measure a C program against the command, decoding in turns.
+    CSpeed(capi::speed::Args),
     /// Build the Python package in place, compare its stubs and run its tests.
     Python(python::Args),
     /// Build the Python package's wheels for Linux and its source distribution into `dist/`.
@@ -67,6 +80,10 @@ fn main() -> anyhow::Result<()> {
         Command::Layers => layers::run(&root),
         Command::Emulate(args) => emulate::run(&root, &args),
         Command::PackageTest => package_test::run(&root),
+        Command::Header { bless } => capi::header::run(&root, bless),
+        Command::Install(args) => capi::install::run(&root, &args),
+        Command::CTest => capi::test::run(&root),
+        Command::CSpeed(args) => capi::speed::run(&root, &args),
         Command::Python(args) => python::run(&root, &args),
         Command::Wheels(args) => wheels::run(&root, &args),
         Command::Synth { args } => {

@@ -1,16 +1,17 @@
-//! `cargo xtask test`: every test of the workspace, every example, then the Python package's tests.
+//! `cargo xtask test`: every test of the workspace, every example, then the programs in C and C++
+//! and the Python package's tests.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use crate::process::Cargo;
-use crate::python;
+use crate::{capi, python};
 
 /// The programs of `examples/`; each must run to its end and print something.
 pub(crate) const EXAMPLES: &[&str] = &["generate", "chat", "batch", "candle_qlinear"];
 
-/// Runs `cargo test` over the workspace (or with `args`), the examples and the Python tests.
+/// Runs `cargo test` over the workspace (or with `args`), the examples, and the tests in C and Python.
 ///
 /// # Errors
 ///
@@ -31,6 +32,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
     }
     if args.is_empty() {
         examples(root)?;
+        capi::test::run(root)?;
         python::run_if_python(root)?;
     }
     Ok(())

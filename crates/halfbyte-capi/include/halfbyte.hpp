@@ -1,0 +1,410 @@
+/*
+ * halfbyte for C++17: handles that free themselves, exceptions, and pieces in a range-for.
+ *
+ *     halfbyte::Model model("groovy.gguf");             // or halfbyte::Model() for the one inside
+ *     halfbyte::Session session(model);
+ *     for (const halfbyte::Piece &piece : session.generate("Once upon a time")) {
+ *         std::cout << piece.text << std::flush;
+ *     }
+ *
+ * A thin layer over halfbyte.h, where the rules stand. Every failure is a halfbyte::Error. Objects
+ * can be moved and not copied; a session may outlive its model, and a generation its session.
+ */
+
+#ifndef HALFBYTE_HPP
+#define HALFBYTE_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "halfbyte.h"
+
+namespace halfbyte {
+
+/// A call that failed: hb_last_error() as what(), and its status.
+class Error : public std::runtime_error {
+  public:
+    explicit Error(hb_status status) : std::runtime_error(hb_last_error()), status_(status) {}
+
+    hb_status status() const noexcept { return status_; }
+
+  private:
+    hb_status status_;
+};
+
+/// Throws an Error unless status is HB_OK.
+inline void check(hb_status status) {
+    if (status != HB_OK) {
+        throw Error(status);
+    }
+}
+
+namespace detail {
+
+/// Frees a handle; what could go wrong is that somebody else freed it.
+template <typename T, hb_status (*Free)(T *)> struct Deleter {
+    void operator()(T *handle) const noexcept { static_cast<void>(Free(handle)); }
+};
+
+template <typename T, hb_status (*Free)(T *)>
+using Handle = std::unique_ptr<T, Deleter<T, Free>>;
+
+/// The elements that ask(place, capacity, count) writes; first it is only asked how many.
+template <typename T, typename Ask> std::vector<T> elements(Ask ask) {
+    std::size_t n = 0;
+    check(ask(static_cast<T *>(nullptr), std::size_t(0), &n));
+    std::vector<T> found(n);
+    if (n > 0) {
+        check(ask(found.data(), n, &n));
+    }
+    return found;
+}
+
+template <typename Ask> std::string text(Ask ask) {
+    std::size_t n = 0;
+    check(ask(static_cast<char *>(nullptr), std::size_t(0), &n));
+    std::string found(n + 1, '\0');
+    check(ask(found.data(), n + 1, &n));
+    found.resize(n);
+    return found;
+}
+
+} // namespace detail
+
+/// A brake that stops calls from another thread; they throw an Error with HB_CANCELLED.
+class Cancel {
+  public:
+    Cancel() {
+        hb_cancel *cancel = nullptr;
+        check(hb_cancel_new(&cancel));
+        handle_.reset(cancel);
+    }
+
+    void stop() const { check(hb_cancel_stop(handle_.get())); }
+
+    hb_cancel *get() const noexcept { return handle_.get(); }
+
+  private:
+    detail::Handle<hb_cancel, hb_cancel_free> handle_;
+};
+
+/// hb_model_options with their defaults.
+struct ModelOptions : hb_model_options {
+    ModelOptions() : hb_model_options() { size = sizeof(hb_model_options); }
+};
+
+/// hb_generation_options with their defaults; stop texts are strings here.
+struct Options : hb_generation_options {
+    Options() : hb_generation_options() {
+        check(hb_generation_options_init(this, sizeof(hb_generation_options)));
+    }
+
+    std::vector<std::string> stop_texts;
+};
+
+/// One message of a conversation: role is "system", "user" or "assistant".
+struct Message {
+    std::string role;
+    std::string content;
+};
+
+/// One new token and the text that it made certain.
+struct Piece {
+    std::string text;
+    std::uint32_t token = 0;
+    /// NaN unless the options asked for it.
+    float logprob = 0;
+};
+
+namespace detail {
+
+/// Options as C has them; lives as long as the call.
+class COptions {
+  public:
+    explicit COptions(const Options &options) : options_(options) {
+        for (const std::string &text : options.stop_texts) {
+            stop_.push_back(text.c_str());
+        }
+        if (!stop_.empty()) {
+            options_.stop = stop_.data();
+            options_.n_stop = stop_.size();
+        }
+    }
+
+    const hb_generation_options *get() const noexcept { return &options_; }
+
+  private:
+    hb_generation_options options_;
+    std::vector<const char *> stop_;
+};
+
+inline std::vector<hb_message> messages(const std::vector<Message> &given) {
+    std::vector<hb_message> found;
+    for (const Message &message : given) {
+        found.push_back({message.role.c_str(), message.content.c_str()});
+    }
+    return found;
+}
+
+} // namespace detail
+
+/// A loaded model. Immutable: threads and sessions share it.
+class Model {
+  public:
+    /// The small model inside the library.
+    explicit Model(const ModelOptions &options = {}) { open(nullptr, options); }
+
+    /// A GGUF file or a Hugging Face folder.
+    explicit Model(const std::string &path, const ModelOptions &options = {}) {
+        open(path.c_str(), options);
+    }
+
+    hb_model_info info() const {
+        hb_model_info info = {};
+        info.size = sizeof(info);
+        check(hb_model_get_info(get(), &info));
+        return info;
+    }
+
+    std::vector<std::uint32_t> tokenize(const std::string &text, std::uint32_t flags = 0) const {
+        return detail::elements<std::uint32_t>([&](auto *place, std::size_t room, std::size_t *n) {
+            return hb_tokenize(get(), text.c_str(), flags, place, room, n);
+        });
+    }
+
+    std::string detokenize(const std::vector<std::uint32_t> &tokens) const {
+        return detail::text([&](char *place, std::size_t room, std::size_t *n) {
+            return hb_detokenize(get(), tokens.data(), tokens.size(), place, room, n);
+        });
+    }
+
+    /// The logits after each token, row after row.
+    std::vector<float> logits(const std::vector<std::uint32_t> &tokens,
+                              const Cancel *cancel = nullptr) const {
+        hb_cancel *brake = cancel != nullptr ? cancel->get() : nullptr;
+        return detail::elements<float>([&](float *place, std::size_t room, std::size_t *n) {
+            return hb_logits(get(), tokens.data(), tokens.size(), brake, place, room, n);
+        });
+    }
+
+    std::vector<float> embed(const std::string &text, const Cancel *cancel = nullptr) const {
+        hb_cancel *brake = cancel != nullptr ? cancel->get() : nullptr;
+        return detail::elements<float>([&](float *place, std::size_t room, std::size_t *n) {
+            return hb_embed(get(), text.c_str(), brake, place, room, n);
+        });
+    }
+
+    /// The prompt of messages; chat_template as for hb_apply_chat_template.
+    std::string apply_chat_template(const std::vector<Message> &messages,
+                                    bool add_generation_prompt = true,
+                                    const char *chat_template = nullptr) const {
+        const std::vector<hb_message> given = detail::messages(messages);
+        const std::uint32_t flag = add_generation_prompt ? 1 : 0;
+        return detail::text([&](char *place, std::size_t room, std::size_t *n) {
+            return hb_apply_chat_template(get(), chat_template, given.data(), given.size(), flag,
+                                          place, room, n);
+        });
+    }
+
+    hb_model *get() const noexcept { return handle_.get(); }
+
+  private:
+    void open(const char *path, const ModelOptions &options) {
+        hb_model *model = nullptr;
+        check(hb_model_open(path, &options, &model));
+        handle_.reset(model);
+    }
+
+    detail::Handle<hb_model, hb_model_free> handle_;
+};
+
+/// A running generation; its pieces come in a range-for, once.
+class Generation {
+  public:
+    /// Takes a handle over.
+    explicit Generation(hb_generation *generation) : handle_(generation), text_(256) {}
+
+    /// Computes the next piece; false at the end.
+    bool next(Piece &piece) {
+        hb_piece found = {};
+        found.size = sizeof(found);
+        hb_status status = hb_generation_next(get(), text_.data(), text_.size(), &found);
+        if (status == HB_BUFFER_TOO_SMALL) {
+            text_.resize(found.text_bytes + 1);
+            status = hb_generation_next(get(), text_.data(), text_.size(), &found);
+        }
+        if (status == HB_END) {
+            return false;
+        }
+        check(status);
+        piece.text.assign(found.text, found.text_bytes);
+        piece.token = found.token;
+        piece.logprob = found.logprob;
+        return true;
+    }
+
+    hb_generation_report report() const {
+        hb_generation_report report = {};
+        report.size = sizeof(report);
+        check(hb_generation_get_report(get(), &report));
+        return report;
+    }
+
+    /// Where a range-for is.
+    class Iterator {
+      public:
+        using iterator_category = std::input_iterator_tag;
+        using value_type = Piece;
+        using difference_type = std::ptrdiff_t;
+        using pointer = const Piece *;
+        using reference = const Piece &;
+
+        Iterator() = default;
+        explicit Iterator(Generation *generation) : generation_(generation) { ++*this; }
+
+        reference operator*() const noexcept { return piece_; }
+        pointer operator->() const noexcept { return &piece_; }
+
+        Iterator &operator++() {
+            if (!generation_->next(piece_)) {
+                generation_ = nullptr;
+            }
+            return *this;
+        }
+
+        bool operator==(const Iterator &other) const noexcept {
+            return generation_ == other.generation_;
+        }
+        bool operator!=(const Iterator &other) const noexcept { return !(*this == other); }
+
+      private:
+        Generation *generation_ = nullptr;
+        Piece piece_;
+    };
+
+    Iterator begin() { return Iterator(this); }
+    Iterator end() { return Iterator(); }
+
+    /// All text that is left.
+    std::string rest() {
+        std::string text;
+        for (const Piece &piece : *this) {
+            text += piece.text;
+        }
+        return text;
+    }
+
+    hb_generation *get() const noexcept { return handle_.get(); }
+
+  private:
+    detail::Handle<hb_generation, hb_generation_free> handle_;
+    std::vector<char> text_;
+};
+
+/// One text, kept between calls.
+class Session {
+  public:
+    explicit Session(const Model &model) {
+        hb_session *session = nullptr;
+        check(hb_session_new(model.get(), &session));
+        handle_.reset(session);
+    }
+
+    /// What save() wrote for the same model.
+    Session(const Model &model, const std::string &path) {
+        hb_session *session = nullptr;
+        check(hb_session_load(model.get(), path.c_str(), &session));
+        handle_.reset(session);
+    }
+
+    void save(const std::string &path) const { check(hb_session_save(get(), path.c_str())); }
+
+    void reset() const { check(hb_session_reset(get())); }
+
+    std::vector<std::uint32_t> tokens() const {
+        return detail::elements<std::uint32_t>([&](auto *place, std::size_t room, std::size_t *n) {
+            return hb_session_tokens(get(), place, room, n);
+        });
+    }
+
+    Generation generate(const std::string &prompt, const Options &options = {}) const {
+        hb_generation *generation = nullptr;
+        const detail::COptions given(options);
+        check(hb_generation_start(get(), prompt.c_str(), given.get(), &generation));
+        return Generation(generation);
+    }
+
+    /// From tokens; from what the session holds if there are none.
+    Generation generate(const std::vector<std::uint32_t> &tokens,
+                        const Options &options = {}) const {
+        hb_generation *generation = nullptr;
+        const detail::COptions given(options);
+        check(hb_generation_start_tokens(get(), tokens.data(), tokens.size(), given.get(),
+                                         &generation));
+        return Generation(generation);
+    }
+
+    /// The answer to messages; chat_template as for hb_apply_chat_template.
+    Generation answer(const std::vector<Message> &messages, const Options &options = {},
+                      const char *chat_template = nullptr) const {
+        hb_generation *generation = nullptr;
+        const detail::COptions given(options);
+        const std::vector<hb_message> all = detail::messages(messages);
+        check(hb_generation_start_chat(get(), chat_template, all.data(), all.size(), given.get(),
+                                       &generation));
+        return Generation(generation);
+    }
+
+    /// Hands each piece to callback until that is false. What it throws comes out of here.
+    hb_generation_report generate(const std::string &prompt, const Options &options,
+                                  const std::function<bool(const Piece &)> &callback) const {
+        const detail::COptions given(options);
+        hb_generation_report report = {};
+        report.size = sizeof(report);
+        Told told = {&callback, nullptr};
+        const hb_status status =
+            hb_generate(get(), prompt.c_str(), given.get(), &Session::tell, &told, &report);
+        if (told.thrown) {
+            std::rethrow_exception(told.thrown);
+        }
+        check(status);
+        return report;
+    }
+
+    hb_session *get() const noexcept { return handle_.get(); }
+
+  private:
+    struct Told {
+        const std::function<bool(const Piece &)> *callback;
+        std::exception_ptr thrown;
+    };
+
+    /// No exception may leave a callback, so it is carried around the library.
+    static int tell(const hb_piece *piece, void *user_data) noexcept {
+        Told *told = static_cast<Told *>(user_data);
+        try {
+            Piece given;
+            given.text.assign(piece->text, piece->text_bytes);
+            given.token = piece->token;
+            given.logprob = piece->logprob;
+            return (*told->callback)(given) ? 0 : 1;
+        } catch (...) {
+            told->thrown = std::current_exception();
+            return 1;
+        }
+    }
+
+    detail::Handle<hb_session, hb_session_free> handle_;
+};
+
+} // namespace halfbyte
+
+#endif // HALFBYTE_HPP

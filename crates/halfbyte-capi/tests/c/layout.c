@@ -1,0 +1,125 @@
+/* Where the fields lie, on machines with 64 bits: what other languages' bindings rely on. */
+
+#include <stdint.h>
+
+#include "expect.h"
+
+/* Fails to compile where a fact is false. */
+#define ASSERT(name, fact) typedef char name[(fact) ? 1 : -1]
+#define AT(type, field, offset) \
+    ASSERT(type##_##field, sizeof(void *) != 8 || offsetof(type, field) == (offset))
+#define SIZE(type, bytes) ASSERT(type##_bytes, sizeof(void *) != 8 || sizeof(type) == (bytes))
+
+ASSERT(status_is_32_bits, sizeof(hb_status) == 4);
+ASSERT(status_is_signed, (hb_status)-1 < 0);
+
+SIZE(hb_message, 16);
+AT(hb_message, role, 0);
+AT(hb_message, content, 8);
+
+SIZE(hb_logit_bias, 8);
+AT(hb_logit_bias, token, 0);
+AT(hb_logit_bias, bias, 4);
+
+SIZE(hb_piece, 32);
+AT(hb_piece, size, 0);
+AT(hb_piece, text, 8);
+AT(hb_piece, text_bytes, 16);
+AT(hb_piece, token, 24);
+AT(hb_piece, logprob, 28);
+
+SIZE(hb_model_options, 48);
+AT(hb_model_options, size, 0);
+AT(hb_model_options, threads, 8);
+AT(hb_model_options, context_length, 12);
+AT(hb_model_options, cache_type, 16);
+AT(hb_model_options, reserved, 20);
+AT(hb_model_options, progress, 24);
+AT(hb_model_options, progress_data, 32);
+AT(hb_model_options, cancel, 40);
+
+SIZE(hb_model_info, 248);
+AT(hb_model_info, size, 0);
+AT(hb_model_info, name, 8);
+AT(hb_model_info, architecture, 136);
+AT(hb_model_info, isa, 168);
+AT(hb_model_info, context_length, 200);
+AT(hb_model_info, vocab_size, 204);
+AT(hb_model_info, hidden_size, 208);
+AT(hb_model_info, n_layers, 212);
+AT(hb_model_info, n_heads, 216);
+AT(hb_model_info, n_kv_heads, 220);
+AT(hb_model_info, threads, 224);
+AT(hb_model_info, cache_type, 228);
+AT(hb_model_info, bos, 232);
+AT(hb_model_info, eos, 236);
+AT(hb_model_info, packed_bytes, 240);
+
+SIZE(hb_generation_report, 64);
+AT(hb_generation_report, size, 0);
+AT(hb_generation_report, finish_reason, 8);
+AT(hb_generation_report, reserved, 12);
+AT(hb_generation_report, prompt_tokens, 16);
+AT(hb_generation_report, reused_tokens, 24);
+AT(hb_generation_report, new_tokens, 32);
+AT(hb_generation_report, seed, 40);
+AT(hb_generation_report, prompt_seconds, 48);
+AT(hb_generation_report, decode_seconds, 56);
+
+SIZE(hb_generation_options, 136);
+AT(hb_generation_options, size, 0);
+AT(hb_generation_options, max_new_tokens, 8);
+AT(hb_generation_options, seed, 16);
+AT(hb_generation_options, has_seed, 24);
+AT(hb_generation_options, temperature, 28);
+AT(hb_generation_options, top_k, 32);
+AT(hb_generation_options, top_p, 36);
+AT(hb_generation_options, min_p, 40);
+AT(hb_generation_options, typical_p, 44);
+AT(hb_generation_options, repetition_penalty, 48);
+AT(hb_generation_options, repeat_last_n, 52);
+AT(hb_generation_options, presence_penalty, 56);
+AT(hb_generation_options, frequency_penalty, 60);
+AT(hb_generation_options, context_policy, 64);
+AT(hb_generation_options, ignore_eos, 68);
+AT(hb_generation_options, logprobs, 72);
+AT(hb_generation_options, reserved, 76);
+AT(hb_generation_options, stop, 80);
+AT(hb_generation_options, n_stop, 88);
+AT(hb_generation_options, logit_bias, 96);
+AT(hb_generation_options, n_logit_bias, 104);
+AT(hb_generation_options, progress, 112);
+AT(hb_generation_options, progress_data, 120);
+AT(hb_generation_options, cancel, 128);
+
+/* The numbers as they were in the first version, forever. */
+static const struct {
+    hb_status status;
+    const char *name;
+} STATUSES[] = {
+    {0, "HB_OK"}, {1, "HB_END"}, {2, "HB_NULL_ARGUMENT"}, {3, "HB_INVALID_HANDLE"},
+    {4, "HB_INVALID_UTF8"}, {5, "HB_INVALID_ARGUMENT"}, {6, "HB_BUFFER_TOO_SMALL"}, {7, "HB_BUSY"},
+    {8, "HB_FORKED"}, {9, "HB_CANCELLED"}, {10, "HB_CONTEXT_FULL"}, {11, "HB_NOT_FOUND"},
+    {12, "HB_IO"}, {13, "HB_MALFORMED"}, {14, "HB_UNSUPPORTED"}, {15, "HB_TOKENIZER"},
+    {16, "HB_TEMPLATE"}, {17, "HB_OUT_OF_MEMORY"}, {18, "HB_INTERNAL"}, {19, "?"}, {-1, "?"},
+};
+
+static int same(const char *a, const char *b)
+{
+    while (*a != '\0' && *a == *b) a++, b++;
+    return *a == *b;
+}
+
+int main(void)
+{
+    size_t i;
+    for (i = 0; i < sizeof STATUSES / sizeof *STATUSES; i++) {
+        HOLDS(same(hb_status_name(STATUSES[i].status), STATUSES[i].name));
+    }
+    HOLDS(HB_BUSY == 7 && HB_CANCELLED == 9 && HB_OUT_OF_MEMORY == 17 && HB_INTERNAL == 18);
+    HOLDS(HB_FINISH_STOP == 1 && HB_FINISH_CANCELLED == 4 && HB_CACHE_Q8 == 2);
+    HOLDS(HB_CONTEXT_SHIFT == 3 && HB_ADD_BOS == 1 && HB_PARSE_SPECIAL == 2);
+    HOLDS(hb_abi_version() == HB_ABI_VERSION);
+    HOLDS(hb_version()[0] != '\0');
+    return summary("layout");
+}

@@ -1,0 +1,253 @@
+//! `cargo xtask c-test`: programs in C and C++ against an installed library, as a user has it.
+//!
+//! Installs the development build into an empty folder, compiles the examples and the tests with
+//! every compiler that is here, linked both ways, and compares what they print.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+
+use super::header::CRATE;
+use super::tools::{Compiler, Link, has, pkg_config};
+use super::{header, install};
+use crate::process::{self, Cargo};
+use crate::test::target_dir;
+
+/// The programs of `examples/`, and what each must print.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("generate.c", "generate.txt"),
+    ("chat.c", "chat.txt"),
+    ("embed.cpp", "embed.txt"),
+    ("threads.cpp", "threads.txt"),
+];
+
+/// The programs of `tests/c` that count their own cases.
+const TESTS: &[&str] = &["layout.c", "misuse.c", "options.c", "stress.c"];
+
+/// What finds mistakes in memory, in programs that clang or gcc built for it.
+const SANITIZERS: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+
+/// The tokens whose logits are compared with a Rust program's.
+const TOKENS: &[&str] = &["1", "698", "661", "261", "449"];
+
+/// What one run needs.
+struct Setting<'a> {
+    root: &'a Path,
+    prefix: PathBuf,
+    folder: PathBuf,
+}
+
+/// Builds, installs and runs everything that this machine has tools for.
+///
+/// # Errors
+///
+/// If a program does not compile, fails, or prints something else.
+pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
+    header::run(root, false)?;
+    let compilers = Compiler::all();
+    // On Windows the gcc that may be there is not of the family that Rust's library is built for.
+    if compilers.is_empty() || !has("pkg-config") || cfg!(windows) {
+        println!(
+            "skipped: C and C++ programs (they need gcc or clang with C++, and pkg-config, \
+             elsewhere than on Windows)"
+        );
+        return Ok(());
+    }
+    Cargo::new(root, &["build", "--quiet", "--workspace"]).run()?;
+    let folder = target_dir(root).join("c-test");
+    drop(fs::remove_dir_all(&folder));
+    let setting = Setting { root, prefix: folder.join("prefix"), folder };
+    install::install(root, &target_dir(root).join("debug"), &setting.prefix)?;
+    exports(&setting)?;
+    for compiler in &compilers {
+        for link in [Link::Shared, Link::Static] {
+            programs(&setting, compiler, link)?;
+        }
+        sanitized(&setting, compiler)?;
+    }
+    watched(&setting, &compilers[0])?;
+    cmake(&setting)?;
+    go(&setting)?;
+    let names: Vec<_> = compilers.iter().map(|compiler| compiler.name).collect();
+    println!("c-test: passed with {}", names.join(" and "));
+    Ok(())
+}
+
+/// The shared library exports the functions of the header and nothing else.
+fn exports(setting: &Setting<'_>) -> anyhow::Result<()> {
+    if !has("nm") || cfg!(not(target_os = "linux")) {
+        println!("skipped: exported symbols (they need nm, on Linux)");
+        return Ok(());
+    }
+    let mut nm = Command::new("nm");
+    nm.args(["-D", "--defined-only"]).arg(setting.prefix.join("lib/libhalfbyte.so"));
+    let exported = String::from_utf8(nm.output()?.stdout)?;
+    let mut exported: Vec<_> =
+        exported.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    exported.sort_unstable();
+    let header = fs::read_to_string(setting.prefix.join("include/halfbyte.h"))?;
+    // A declaration begins a line with its type, or goes on with the type's star.
+    let declared = |line: &str| -> Option<String> {
+        let line = line.split_once('(')?.0;
+        let (start, name) = line.rsplit_once([' ', '*'])?;
+        let is_function = !start.starts_with([' ', '/', '#', 't']) && name.starts_with("hb_");
+        is_function.then(|| name.to_owned())
+    };
+    let mut declared: Vec<String> = header.lines().filter_map(declared).collect();
+    declared.sort_unstable();
+    ensure!(
+        exported == declared,
+        "the library exports\n{exported:?}\nand the header declares\n{declared:?}"
+    );
+    println!("{} exported symbols, all of them in the header", exported.len());
+    Ok(())
+}
+
+/// All programs by one compiler, linked one way.
+fn programs(setting: &Setting<'_>, compiler: &Compiler, link: Link) -> anyhow::Result<()> {
+    let folder = setting.folder.join(format!("{}-{}", compiler.name, link.package()));
+    let flags = pkg_config(&setting.prefix, link.package())?;
+    for (source, golden) in EXAMPLES {
+        let program =
+            compiler.build(&setting.root.join("examples").join(source), &folder, &flags)?;
+        compare(setting, Command::new(program), golden)?;
+    }
+    for source in TESTS {
+        let program = compiler.build(&tests(setting, source), &folder, &flags)?;
+        process::run(setting.command(program))?;
+    }
+    let program = compiler.build(&tests(setting, "logits.c"), &folder, &flags)?;
+    same_logits(setting, &program)
+}
+
+/// The tests with the checks of a sanitizer compiled into their C.
+fn sanitized(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
+    let folder = setting.folder.join(format!("{}-sanitized", compiler.name));
+    fs::create_dir_all(&folder)?;
+    if !compiler.can(SANITIZERS, &folder) {
+        println!("skipped: sanitizers ({} has none here)", compiler.name);
+        return Ok(());
+    }
+    let mut flags = pkg_config(&setting.prefix, Link::Shared.package())?;
+    flags.extend(SANITIZERS.iter().map(|&flag| flag.to_owned()));
+    for source in TESTS {
+        let program = compiler.build(&tests(setting, source), &folder, &flags)?;
+        let mut command = setting.command(program);
+        command.arg("quick");
+        process::run(command)?;
+    }
+    Ok(())
+}
+
+/// The tests under valgrind.
+fn watched(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
+    if !has("valgrind") {
+        println!("skipped: valgrind (it is not here)");
+        return Ok(());
+    }
+    let folder = setting.folder.join(format!("{}-halfbyte", compiler.name));
+    for source in TESTS {
+        let name = Path::new(source).file_stem().context("a source file has a name")?;
+        let mut command = setting.command("valgrind");
+        command.args(["--quiet", "--error-exitcode=9", "--leak-check=full"]);
+        command.args(["--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"]);
+        command.arg(folder.join(name)).arg("quick");
+        process::run(command)?;
+    }
+    Ok(())
+}
+
+/// The examples as a CMake project outside the workspace.
+fn cmake(setting: &Setting<'_>) -> anyhow::Result<()> {
+    if !has("cmake") {
+        println!("skipped: CMake (it is not here)");
+        return Ok(());
+    }
+    let (source, build) = (setting.folder.join("cmake"), setting.folder.join("cmake-build"));
+    fs::create_dir_all(&source)?;
+    for name in EXAMPLES.iter().map(|(source, _)| *source).chain(["CMakeLists.txt"]) {
+        fs::copy(setting.root.join("examples").join(name), source.join(name))?;
+    }
+    let mut configure = Command::new("cmake");
+    configure.arg("-S").arg(&source).arg("-B").arg(&build);
+    configure.arg(format!("-DCMAKE_PREFIX_PATH={}", setting.prefix.display()));
+    process::run(configure)?;
+    let mut make = Command::new("cmake");
+    make.arg("--build").arg(&build);
+    process::run(make)?;
+    for (source, golden) in EXAMPLES {
+        let name = source.split('.').next().unwrap_or(source);
+        // CMake writes where the library lies into the program.
+        compare(setting, Command::new(build.join(name)), golden)?;
+        compare(setting, Command::new(build.join(format!("{name}_static"))), golden)?;
+    }
+    Ok(())
+}
+
+/// The example in Go, as proof for other languages.
+fn go(setting: &Setting<'_>) -> anyhow::Result<()> {
+    if !has("go") {
+        println!("skipped: Go (it is not here)");
+        return Ok(());
+    }
+    let program = setting.folder.join("generate-go");
+    let mut build = setting.command("go");
+    build.env("PKG_CONFIG_PATH", setting.prefix.join("lib/pkgconfig")).env("CGO_ENABLED", "1");
+    build.env("GO111MODULE", "off").args(["build", "-o"]).arg(&program);
+    process::run({
+        build.arg(setting.root.join("examples/generate.go"));
+        build
+    })?;
+    compare(setting, Command::new(program), "generate.txt")
+}
+
+/// Compares the raw logits of the C program with those of `tests/bin/logits.rs`.
+fn same_logits(setting: &Setting<'_>, program: &Path) -> anyhow::Result<()> {
+    let model = setting.root.join("tests/data/llama-1k.q4_0.gguf");
+    let rust = format!("logits{}", std::env::consts::EXE_SUFFIX);
+    let rust = target_dir(setting.root).join("debug").join(rust);
+    let [ours, theirs] = [program, &rust].map(|program| {
+        let mut command = setting.command(program);
+        command.arg(&model).args(TOKENS).stderr(Stdio::inherit()).output()
+    });
+    let (ours, theirs) = (ours?.stdout, theirs?.stdout);
+    ensure!(!ours.is_empty() && ours == theirs, "{} gives other logits", program.display());
+    println!("{} bytes of logits, equal bit for bit", ours.len());
+    Ok(())
+}
+
+/// Runs a program, which must print the golden text of that name.
+fn compare(setting: &Setting<'_>, command: Command, golden: &str) -> anyhow::Result<()> {
+    let program = PathBuf::from(command.get_program());
+    let output = setting.command(&program).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "{} failed ({})", program.display(), output.status);
+    let expected = setting.root.join(CRATE).join("tests/golden").join(golden);
+    let expected = fs::read_to_string(&expected).with_context(|| expected.display().to_string())?;
+    let found = String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n");
+    ensure!(
+        found == expected.replace("\r\n", "\n"),
+        "{} printed\n{found}\ninstead of\n{expected}",
+        program.display()
+    );
+    println!("{}: prints {golden}", program.display());
+    Ok(())
+}
+
+fn tests(setting: &Setting<'_>, source: &str) -> PathBuf {
+    setting.root.join(CRATE).join("tests/c").join(source)
+}
+
+impl Setting<'_> {
+    /// A command that finds the shared library, in a folder of its own.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        // Linux's variable and macOS's.
+        for variable in ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
+            command.env(variable, self.prefix.join("lib"));
+        }
+        command.current_dir(&self.folder);
+        command
+    }
+}
