@@ -55,7 +55,9 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         );
         return Ok(());
     }
-    Cargo::new(root, &["build", "--quiet", "--workspace"]).run()?;
+    // Examples, too, for the features of the tests: others would compile candle a second time.
+    let targets = ["build", "--quiet", "--workspace", "--lib", "--bins", "--examples"];
+    Cargo::new(root, &targets).run()?;
     let folder = target_dir(root).join("c-test");
     drop(fs::remove_dir_all(&folder));
     let setting = Setting { root, prefix: folder.join("prefix"), folder };
