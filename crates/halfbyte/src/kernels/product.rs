@@ -68,24 +68,28 @@ impl Op for Stream<'_> {
 }
 
 impl Stream<'_> {
+    /// A single token waits for memory only, unless its sums go there, too.
+    #[inline(always)]
+    fn token<L: Lanes, T: TileForm>(self, isa: L, form: T, tile: Tile, group_bytes: usize) {
+        for group in self.groups {
+            let mut sums = [isa.splat(0.0)];
+            let weights = (form, self.w.group(group), group_bytes);
+            add_columns::<L, T, 1>(isa, weights, 0, self.x.words(tile), &mut sums);
+            self.output.store(isa, group, tile, &sums);
+        }
+    }
+
     #[inline(always)]
     fn quantized<L: Lanes, T: TileForm>(self, isa: L, form: T) {
-        let Self { w, x, groups, output } = self;
+        let (w, x, output) = (self.w, self.x, self.output);
         debug_assert!(x.tiles().len() <= FEW_TILES, "{} tiles need a panel", x.tiles().len());
         let n_groups = w.k().div_ceil(GROUP);
         let group_bytes = w.group_bytes() / n_groups.max(1);
-        // A single token waits for memory only, unless its sums go there, too.
         if let [tile @ Tile { width: 1, .. }] = x.tiles() {
-            for group in groups {
-                let mut sums = [isa.splat(0.0)];
-                let weights = (form, w.group(group), group_bytes);
-                add_columns::<L, T, 1>(isa, weights, 0, x.words(*tile), &mut sums);
-                output.store(isa, group, *tile, &sums);
-            }
-            return;
+            return self.token(isa, form, *tile, group_bytes);
         }
         let block = if x.tiles().len() == 1 { n_groups.max(1) } else { SHORT_BLOCK };
-        for group in groups {
+        for group in self.groups {
             let weights = (form, w.group(group), group_bytes);
             let mut sums = [[isa.splat(0.0); MOST_TOKENS]; FEW_TILES];
             for first in (0..n_groups).step_by(block) {
