@@ -274,17 +274,7 @@ fn ending(reason: Option<&FinishReason>) -> (Option<&'static str>, Option<String
         Some(FinishReason::StopString(text)) => Some(text.clone()),
         _ => None,
     };
-    (reason.map(reason_name), stop)
-}
-
-/// OpenAI's words where there is one.
-fn reason_name(reason: &FinishReason) -> &'static str {
-    match reason {
-        FinishReason::Stop | FinishReason::StopString(_) => "stop",
-        FinishReason::Length => "length",
-        FinishReason::Cancelled => "cancelled",
-        _ => "other",
-    }
+    (reason.map(FinishReason::name), stop)
 }
 
 impl From<Completion> for Batched {

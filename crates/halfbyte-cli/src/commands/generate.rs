@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
             "model": model.path().display().to_string(),
             "text": generation.text(),
             "tokens": tokens,
-            "finish_reason": reason.as_ref().map(reason_name),
+            "finish_reason": reason.as_ref().map(FinishReason::name),
             "seed": generation.seed(),
             "prompt_tokens": usage.prompt_tokens,
             "new_tokens": usage.new_tokens,
@@ -83,21 +83,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
             usage.new_tokens,
             output::rate(usage.new_tokens, timings.decode),
             generation.seed(),
-            reason.as_ref().map_or("error", reason_name),
+            reason.as_ref().map_or("error", FinishReason::name),
         ));
     }
     let interrupted = reason == Some(FinishReason::Cancelled);
     Ok(if interrupted { Ending::Interrupted } else { Ending::Done })
-}
-
-/// OpenAI's words where there is one.
-fn reason_name(reason: &FinishReason) -> &'static str {
-    match reason {
-        FinishReason::Stop | FinishReason::StopString(_) => "stop",
-        FinishReason::Length => "length",
-        FinishReason::Cancelled => "cancelled",
-        _ => "other",
-    }
 }
 
 fn reference(

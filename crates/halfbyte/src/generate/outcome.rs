@@ -38,6 +38,18 @@ pub enum FinishReason {
     Cancelled,
 }
 
+impl FinishReason {
+    /// `stop`, `length` or `cancelled`: OpenAI's words where there is one.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Stop | Self::StopString(_) => "stop",
+            Self::Length => "length",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// Tokens of a generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
