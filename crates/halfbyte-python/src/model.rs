@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
 use halfbyte::ModelOptions;
-use halfbyte::io::Checkpoint;
 use halfbyte::tokenizer::Specials;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict};
@@ -72,8 +71,7 @@ impl Model {
             Some(path) => halfbyte::Model::open_with(path, &loading),
             None => {
                 let (name, bytes) = (halfbyte_model::NAME, halfbyte_model::BYTES);
-                let checkpoint = Checkpoint::from_static_bytes(name, bytes)?;
-                halfbyte::Model::from_checkpoint(&checkpoint, &loading)
+                halfbyte::Model::from_static_bytes(name, bytes, &loading)
             }
         })?;
         Ok(Self { model: RwLock::new(Some(model)), process: std::process::id() })
