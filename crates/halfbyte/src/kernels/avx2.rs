@@ -62,6 +62,17 @@ fn load_here(half: &[u8; 32]) -> __m256i {
     loaded
 }
 
+/// Lines whose products add up within i16 ([`Codes`]); `None` for signed ones.
+#[inline(always)]
+const fn lines_in_i16(codes: Codes) -> Option<usize> {
+    match codes {
+        Codes::Nibbles => Some(8),
+        Codes::U6 => Some(2),
+        Codes::U7 => Some(1),
+        Codes::I8 => None,
+    }
+}
+
 /// Where the lines of codes are.
 trait Lines: Copy {
     /// Half `h` of line `j`.
@@ -156,11 +167,9 @@ unsafe impl Dot for Maddubs {
         x: &[[i32; W]],
         start: [Ints; W],
     ) -> [Ints; W] {
-        match codes {
-            Codes::Nibbles => self.narrow_dots(8, lines, x, start),
-            Codes::U6 => self.narrow_dots(2, lines, x, start),
-            Codes::U7 => self.narrow_dots(1, lines, x, start),
-            Codes::I8 => by_line(Ymm(self), lines, x, start, |acc, w, x| self.dot_i8(acc, w, x)),
+        match lines_in_i16(codes) {
+            Some(most) => self.narrow_dots(most, lines, x, start),
+            None => by_line(Ymm(self), lines, x, start, |acc, w, x| self.dot_i8(acc, w, x)),
         }
     }
 
@@ -172,14 +181,10 @@ unsafe impl Dot for Maddubs {
         x: &[[i32; W]],
         start: [Ints; W],
     ) -> [Ints; W] {
-        match codes {
-            Codes::Nibbles => self.narrow_dots(8, lines, x, start),
-            Codes::U6 => self.narrow_dots(2, lines, x, start),
-            Codes::U7 => self.narrow_dots(1, lines, x, start),
-            Codes::I8 => {
-                let loaded = load_lines(Ymm(self), lines);
-                self.dots(codes, &loaded[..lines.len()], x, start)
-            }
+        if let Some(most) = lines_in_i16(codes) {
+            return self.narrow_dots(most, lines, x, start);
         }
+        let loaded = load_lines(Ymm(self), lines);
+        self.dots(codes, &loaded[..lines.len()], x, start)
     }
 }
