@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Literal, Optional, TypedDict, Union, overload
 
 from halfbyte import _native
 from halfbyte import _options as options_of
+from halfbyte._closing import Closing
 from halfbyte._facts import native_model
 from halfbyte._options import Options
 from halfbyte._results import Completion
 from halfbyte._stream import AsyncStream, Callback, Stream
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from halfbyte._model import Model
 
@@ -27,7 +26,7 @@ class Message(TypedDict):
     content: str
 
 
-class Chat:
+class Chat(Closing):
     """A conversation with a model; what was said before is not computed again.
 
     >>> import halfbyte
@@ -144,17 +143,6 @@ class Chat:
     def close(self) -> None:
         """Lets go of the memory; the messages stay."""
         self._native.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        value: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<halfbyte.Chat, {len(self.messages)} messages{', closed' * self.closed}>"

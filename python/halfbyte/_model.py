@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Union, cast, overload
 from halfbyte import _native
 from halfbyte import _options as options_of
 from halfbyte._chat import Chat, Message, pairs
+from halfbyte._closing import Closing
 from halfbyte._facts import Facts
 from halfbyte._files import Path
 from halfbyte._options import Options, Prompt, Tokens
@@ -20,16 +21,14 @@ from halfbyte._session import Session
 from halfbyte._stream import AsyncStream, Callback, Stream
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import numpy as np
     import numpy.typing as npt
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
 logger = logging.getLogger("halfbyte")
 
 
-class Model(Facts):
+class Model(Facts, Closing):
     """A loaded model: immutable, shared by threads and sessions.
 
     >>> import halfbyte
@@ -346,17 +345,6 @@ class Model(Facts):
     def close(self) -> None:
         """Lets go of the weights, as soon as sessions and running calls have ended."""
         self._native.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        value: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (type(self), self._path, self._options)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Optional, Union, overload
 
 from halfbyte import _native
 from halfbyte import _options as options_of
+from halfbyte._closing import Closing
 from halfbyte._facts import native_model
 from halfbyte._files import Path
 from halfbyte._options import Options, Prompt
@@ -15,14 +16,12 @@ from halfbyte._stream import Callback, Stream
 from halfbyte.errors import BusyError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from halfbyte._model import Model
 
 
-class Session:
+class Session(Closing):
     """One text in the making, and the keys and values of its tokens, kept between calls.
 
     >>> import halfbyte
@@ -155,17 +154,6 @@ class Session:
     def __bool__(self) -> bool:
         # An empty session is one nevertheless.
         return True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        value: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         if self.closed:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
+from halfbyte._closing import Closing
 from halfbyte._options import heard
 from halfbyte._results import Completion, NativePiece, Piece, Timings, Usage, piece
 from halfbyte.errors import BusyError
@@ -22,7 +23,7 @@ T = TypeVar("T")
 Callback = Callable[[Piece], Optional[bool]]
 
 
-class Stream(Iterator[Piece]):
+class Stream(Iterator[Piece], Closing):
     """A running generation: an iterator over :class:`Piece`, each a ``str``.
 
     Nothing is computed before the first piece is asked for. A stream that is dropped or closed ends
@@ -149,17 +150,6 @@ class Stream(Iterator[Piece]):
     def seed(self) -> int:
         """The seed in use, whether given or fresh."""
         return self._native.report()[5]
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        value: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = self.finish_reason if self._ended else "running"
