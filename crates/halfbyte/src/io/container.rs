@@ -34,7 +34,7 @@ static KNOWN_MAGICS: &[(&[u8], &str)] = &[
     (b"lmgg", "a ggml file of 2023 (magic ggml)"),
     (b"fmgg", "a ggml file of 2023 (magic ggmf)"),
     (b"tjgg", "a ggml file of 2023 (magic ggjt)"),
-    (b"algg", "a ggml LoRA adapter of 2023 (magic ggla)"),
+    (b"algg", "a LoRA adapter of 2023 (magic ggla), which is opened beside its base model"),
     (b"nsgg", "a llama.cpp session file (magic ggsn)"),
     (b"PK\x03\x04", "a zip archive, perhaps PyTorch weights"),
     (b"\x80\x02", "a pickle, perhaps PyTorch weights"),
@@ -58,7 +58,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
 }
 
 /// The first bytes of the file, none for a folder.
-fn head(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn head(path: &Path) -> Result<Vec<u8>> {
     if path.is_dir() {
         return Ok(Vec::new());
     }
@@ -68,10 +68,10 @@ fn head(path: &Path) -> Result<Vec<u8>> {
     Ok(head)
 }
 
-fn describe(path: &Path, head: &[u8]) -> String {
+pub(super) fn describe(path: &Path, head: &[u8]) -> String {
     if path.is_dir() {
         return if path.join("adapter_config.json").exists() {
-            "a LoRA adapter without its base model".into()
+            "a LoRA adapter, which is opened beside its base model".into()
         } else {
             "a folder without config.json".into()
         };
