@@ -1,7 +1,7 @@
 //! Sessions on disk.
 //!
 //! Little-endian: magic `hbsession` and a version byte 1 (10 bytes), cache type (u8: 0 f16, 1 f32,
-//! 2 q8), a zero byte, the model's fingerprint (32), the number of tokens (u64), the tokens (u32
+//! 2 q8), a zero byte, the fingerprint of model and adapters (32), the number of tokens (u64), the tokens (u32
 //! each), the number of cache bytes (u64), the cache as [`KvCache::to_bytes`](crate::model::KvCache::to_bytes) writes it, and the
 //! SHA-256 of everything before (32).
 
@@ -36,7 +36,8 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Io`]; [`Error::UnsupportedFormat`] for another kind of file; [`Error::Malformed`]
-    /// for a damaged one; [`Error::Config`] for another model.
+    /// for a damaged one; [`Error::Config`] for another model or other
+    /// [adapters](Model::with_adapters).
     pub fn load(model: &Model, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
@@ -79,7 +80,8 @@ impl Session {
             cache_type.ok_or_else(|| reader.malformed(MAGIC.len() + 1, "unknown cache type"))?;
         if reader.take(32, "fingerprint")? != model.fingerprint() {
             let reason = format!(
-                "{} was saved with another model than {}: open the model that it was saved with",
+                "{} was saved with another model than {}, or with other adapters: open the model and \
+                 the adapters that it was saved with",
                 reader.path.display(),
                 model.path().display()
             );
@@ -88,7 +90,7 @@ impl Session {
         let tokens = reader.tokens(model)?;
         let n_bytes = reader.length("cache", 1)?;
         let at = reader.at;
-        let cache = model.decoder().cache_from_bytes(cache_type, reader.take(n_bytes, "cache")?)?;
+        let cache = model.cache_from_bytes(cache_type, reader.take(n_bytes, "cache")?)?;
         if cache.len() > tokens.len() || reader.at != body {
             return Err(reader.malformed(at, "the cache does not fit the tokens"));
         }

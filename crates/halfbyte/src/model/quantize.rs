@@ -4,6 +4,8 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::adapter::Adapter;
+use super::merge::{self, Merge};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, GgufWriter, Metadata, TensorInfo, TensorView, Value};
@@ -137,6 +139,24 @@ pub fn quantize(
     cancel: &Cancel,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<QuantizeReport> {
+    quantize_merged((source, &[]), destination, kind, cancel, progress)
+}
+
+/// As [`quantize`], with LoRA adapters, each multiplied by its number, added to the weights first:
+/// the written file needs them no more.
+///
+/// # Errors
+///
+/// As [`quantize`]; [`Error::Config`] for an adapter of a model of another shape, one that changes
+/// an output head which is the embedding, or a number that is not finite.
+pub fn quantize_merged(
+    (source, adapters): (&Checkpoint, &[(Adapter, f32)]),
+    destination: &Path,
+    kind: QuantizeType,
+    cancel: &Cancel,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<QuantizeReport> {
+    merge::check(source, adapters)?;
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     if same(source.path(), destination) {
         return Err(Error::config("destination", "is the source file: choose another path"));
@@ -153,7 +173,8 @@ pub fn quantize(
     let mut done = 0;
     for info in &infos {
         let tensor = source.require(&info.name)?;
-        write_tensor(&mut writer, &tensor, info.encoding, &mut |bytes| {
+        let merge = Merge::of(adapters, &tensor)?;
+        write_tensor(&mut writer, (&tensor, &merge), info.encoding, &mut |bytes| {
             done += bytes;
             progress(done, report.source_bytes);
             cancel.check()
@@ -232,7 +253,7 @@ const WEIGHTS_AT_ONCE: usize = 1 << 22;
 
 fn write_tensor(
     writer: &mut GgufWriter,
-    tensor: &TensorView<'_>,
+    (tensor, merge): (&TensorView<'_>, &Merge),
     encoding: Encoding,
     done: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<()> {
@@ -249,14 +270,16 @@ fn write_tensor(
             Vec::new,
             |values: &mut Vec<f32>, (i, out)| {
                 let row = tensor.row(first + i);
-                if tensor.encoding() == encoding {
+                if tensor.encoding() == encoding && merge.is_empty() {
                     out.copy_from_slice(row);
                     return Ok(());
                 }
                 if values.is_empty() {
-                    *values = zeroed(k)?;
+                    *values = zeroed(2 * k)?;
                 }
+                let (values, sums) = values.split_at_mut(k);
                 tensor.encoding().decode(row, values);
+                merge.add(first + i, values, sums);
                 encoding.encode(values, out)
             },
         )?;
