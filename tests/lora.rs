@@ -454,7 +454,7 @@ fn a_saved_session_knows_its_adapters() -> Result<()> {
     let mut loaded = Session::load(&with, &path)?;
     assert_eq!(greedy(&mut loaded, &tokens(30, 1), 8)?, expected);
     assert_eq!(expected.1, 29, "the cache was saved");
-    for other in [model.clone(), with.with_adapters(&[(adapter.clone(), 0.5)])?] {
+    for other in [model.clone(), with.with_adapters(&[(adapter, 0.5)])?] {
         let refused = Session::load(&other, &path);
         let says = |e: &Error| matches!(e, Error::Config { reason, .. } if reason.contains("other adapters"));
         assert!(refused.as_ref().is_err_and(says), "{refused:?}");

@@ -202,10 +202,10 @@ fn tensors() -> Vec<Case> {
             t.0 = "base_model.model.model.embed_tokens.lora_embedding_A".into();
         }),
         first("a magnitude", ("Config", "DoRA"), |t| {
-            t.0 = t.0.replace("lora_A", "lora_magnitude_vector")
+            t.0 = t.0.replace("lora_A", "lora_magnitude_vector");
         }),
         first("a bias", ("Config", "bias of LoRA"), |t| {
-            t.0 = t.0.replace("lora_A.weight", "lora_B.bias")
+            t.0 = t.0.replace("lora_A.weight", "lora_B.bias");
         }),
         first("a whole weight", ("Config", "whole weight"), |t| {
             t.0 = "base_model.model.lm_head.weight".into();

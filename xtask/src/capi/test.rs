@@ -24,7 +24,7 @@ const EXAMPLES: &[(&str, &str)] = &[
 ];
 
 /// The programs of `tests/c` that count their own cases.
-const TESTS: &[&str] = &["layout.c", "misuse.c", "options.c", "stress.c"];
+const TESTS: &[&str] = &["adapters.c", "layout.c", "misuse.c", "options.c", "stress.c"];
 
 /// What finds mistakes in memory, in programs that clang or gcc built for it.
 const SANITIZERS: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];

@@ -65,7 +65,7 @@ impl Adapter {
     /// [`Error::Io`], [`Error::Malformed`], [`Error::UnsupportedFormat`],
     /// [`Error::UnsupportedEncoding`]; [`Error::MissingTensor`] for A without B; [`Error::Shape`]
     /// for matrices of another size than the model's; [`Error::Config`] for what is no plain LoRA
-    /// (`DoRA`, trained biases, whole modules), or changes what this model does not have.
+    /// (DoRA, trained biases, whole modules), or changes what this model does not have.
     pub fn open(path: impl AsRef<Path>, config: &ModelConfig) -> Result<Self> {
         let base = Base {
             architecture: config.architecture.name,

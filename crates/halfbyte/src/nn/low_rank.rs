@@ -75,11 +75,9 @@ impl LowRankSet {
 
     /// Whether both sets compute the same: the same adapters with the same scales in one order.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let same = |((a, x), (b, y)): (&(Arc<LowRanks>, f32), &(Arc<LowRanks>, f32))| {
-            Arc::ptr_eq(a, b) && x.to_bits() == y.to_bits()
-        };
+        let mut pairs = self.members.iter().zip(&other.members);
         self.members.len() == other.members.len()
-            && self.members.iter().zip(&other.members).all(same)
+            && pairs.all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1.to_bits() == b.1.to_bits())
     }
 
     /// Adds what the adapters say of layer number `layer` for `rows` rows of `source` to `out`
