@@ -285,6 +285,21 @@ fn factors_of_every_encoding_are_read() -> Result<()> {
         let distance = golden_file::relative_rms(&found, &expected);
         rows.check(name, distance < limit, format!("off by {distance:.1e}"));
     }
+    // Halves come in pairs of columns, also where the rank is odd.
+    let odd = Lora::random(&config, 3, 5, &["attn_v", "ffn_up"]);
+    let mut file = odd.gguf();
+    for tensor in &mut file.tensors {
+        let values =
+            tensor.data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        tensor.data = values.flat_map(|x| half::f16::from_f32(x).to_le_bytes()).collect();
+        tensor.kind = Encoding::F16.ggml_type();
+    }
+    file.write(&dir.path().join("odd"));
+    let of = |adapter| adapted(&decoder, &[(adapter, 1.0)], &tokens(20, 0));
+    let expected = of(peft(dir.path(), "odd.f32", &odd, &config)?)?;
+    let found = of(Adapter::open(dir.path().join("odd"), &config)?)?;
+    let distance = golden_file::relative_rms(&found, &expected);
+    rows.check("odd", distance < 1e-3, format!("off by {distance:.1e}"));
     rows.finish()
 }
 
