@@ -28,14 +28,23 @@ fn full() -> bool {
     std::env::var_os("HALFBYTE_FULL").is_some_and(|full| full == "1")
 }
 
-/// What case `i` is computed with: instruction sets, and pairs of threads and batch.
-fn ways(i: usize) -> (Vec<Isa>, Vec<(usize, usize)>) {
-    let mut isas = Isa::available();
-    if full() {
-        return (isas, THREADS.into_iter().flat_map(|t| BATCHES.map(|b| (t, b))).collect());
+/// What a case is computed with: each instruction set, number of threads and batch of these.
+struct Ways {
+    isas: Vec<Isa>,
+    threads: Vec<usize>,
+    batches: Vec<usize>,
+}
+
+impl Ways {
+    /// Those of case `i`.
+    fn of(i: usize) -> Self {
+        let mut isas = Isa::available();
+        if full() {
+            return Self { isas, threads: THREADS.to_vec(), batches: BATCHES.to_vec() };
+        }
+        isas.drain(..isas.len() - 1);
+        Self { isas, threads: vec![THREADS[i % 4]], batches: vec![BATCHES[i / 4 % 4]] }
     }
-    isas.drain(..isas.len() - 1);
-    (isas, vec![(THREADS[i % 4], BATCHES[i / 4 % 4])])
 }
 
 /// Blocks of an encoding that this crate reads and cannot write.
@@ -97,22 +106,24 @@ fn check(
     rows: &mut Rows,
     row: &str,
     (checkpoint, n_tokens): (&Checkpoint, usize),
-    (isas, pairs): (Vec<Isa>, Vec<(usize, usize)>),
+    ways: &Ways,
 ) -> Result<()> {
     let tokens = prompt(n_tokens);
     let scalar = load(checkpoint, Isa::available()[0], 1)?;
     let want = logits(&scalar, &mut scalar.new_cache(CacheType::F16), &tokens, 512)?;
     anyhow::ensure!(want.iter().all(|&x| f32::from_bits(x).is_finite()), "{row}: not finite");
-    for isa in isas {
-        for &(threads, batch) in &pairs {
+    for &isa in &ways.isas {
+        for &threads in &ways.threads {
             let decoder = load(checkpoint, isa, threads)?;
-            let mut cache = decoder.new_cache(CacheType::F16);
-            let what = format!("{}, {threads} threads, batch {batch}", isa.name());
-            let cold = logits(&decoder, &mut cache, &tokens, batch)?;
-            rows.check(row, cold == want, format!("{what}, cold"));
-            let range = n_tokens - 9..n_tokens;
-            let reused = again(&decoder, &mut cache, (&tokens, range), batch)?;
-            rows.check(row, want.ends_with(&reused), format!("{what}, reused cache"));
+            for &batch in &ways.batches {
+                let what = format!("{}, {threads} threads, batch {batch}", isa.name());
+                let mut cache = decoder.new_cache(CacheType::F16);
+                let cold = logits(&decoder, &mut cache, &tokens, batch)?;
+                rows.check(row, cold == want, format!("{what}, cold"));
+                let range = n_tokens - 9..n_tokens;
+                let reused = again(&decoder, &mut cache, (&tokens, range), batch)?;
+                rows.check(row, want.ends_with(&reused), format!("{what}, reused cache"));
+            }
         }
     }
     Ok(())
@@ -131,7 +142,7 @@ fn every_encoding_gives_the_same_logits_however_it_is_computed() -> Result<()> {
             let row = format!("{family} {}", encoding.name());
             rows.run(&row, |rows| {
                 let model = model(folder.path(), family, encoding)?;
-                check(rows, &row, (&model, n_tokens), ways(i))
+                check(rows, &row, (&model, n_tokens), &Ways::of(i))
             });
         }
     }
@@ -150,7 +161,7 @@ fn long_texts_give_the_same_logits_however_they_are_computed() -> Result<()> {
         let row = format!("{family}, {LONG} tokens");
         rows.run(&row, |rows| {
             let model = model(folder.path(), family, Encoding::Q4_0)?;
-            check(rows, &row, (&model, LONG), ways(0))
+            check(rows, &row, (&model, LONG), &Ways::of(0))
         });
     }
     rows.finish()

@@ -9,8 +9,8 @@ use crate::chat::{self, hb_message};
 use crate::handles::{self, Handle};
 use crate::options::{self, hb_generation_options};
 use crate::pointers::{Growing, Pointers};
-use crate::session::hb_session;
-use crate::status::{Failure, HB_NULL_ARGUMENT, HB_OK, hb_status};
+use crate::session::{Session, hb_session};
+use crate::status::{Failure, HB_NULL_ARGUMENT, HB_OK, Outcome, hb_status};
 use crate::work::{Running, Work};
 
 /// It goes on, or ended by a failure.
@@ -121,15 +121,10 @@ pub unsafe extern "C" fn hb_generation_start(
 ) -> hb_status {
     // SAFETY: the caller keeps the header's rules.
     let given = unsafe { Pointers::new() };
-    boundary(|| {
-        let mut out = given.out(generation, "place for the generation")?;
-        out.write(std::ptr::null_mut());
-        let session = handles::get(session)?;
+    start(&given, generation, session, |session| {
         let prompt = given.text(prompt, "prompt")?;
         let config = options::read(&given, options)?;
-        let work = Work::from_prompt(session.lend()?, prompt, config)?;
-        out.write(handles::insert(Arc::new(Running::new(work)))?);
-        Ok(HB_OK)
+        Work::from_prompt(session.lend()?, prompt, config)
     })
 }
 
@@ -145,16 +140,11 @@ pub unsafe extern "C" fn hb_generation_start_tokens(
 ) -> hb_status {
     // SAFETY: the caller keeps the header's rules.
     let given = unsafe { Pointers::new() };
-    boundary(|| {
-        let mut out = given.out(generation, "place for the generation")?;
-        out.write(std::ptr::null_mut());
-        let session = handles::get(session)?;
+    start(&given, generation, session, |session| {
         let tokens = given.slice(tokens, n_tokens, "tokens")?;
         let config = options::read(&given, options)?;
         let tokens = (n_tokens > 0).then_some(tokens);
-        let work = Work::from_tokens(session.lend()?, tokens, config)?;
-        out.write(handles::insert(Arc::new(Running::new(work)))?);
-        Ok(HB_OK)
+        Work::from_tokens(session.lend()?, tokens, config)
     })
 }
 
@@ -174,14 +164,25 @@ pub unsafe extern "C" fn hb_generation_start_chat(
 ) -> hb_status {
     // SAFETY: the caller keeps the header's rules.
     let given = unsafe { Pointers::new() };
-    boundary(|| {
-        let mut out = given.out(generation, "place for the generation")?;
-        out.write(std::ptr::null_mut());
-        let session = handles::get(session)?;
+    start(&given, generation, session, |session| {
         let template = given.optional_text(chat_template, "chat template")?;
         let messages = chat::read(&given, messages, n_messages)?;
         let config = options::read(&given, options)?;
-        let work = Work::from_messages(session.lend()?, template, messages, config)?;
+        Work::from_messages(session.lend()?, template, messages, config)
+    })
+}
+
+/// Writes the handle of the generation that `work` makes, or NULL.
+fn start(
+    given: &Pointers,
+    generation: *mut *mut hb_generation,
+    session: *mut hb_session,
+    work: impl FnOnce(Arc<Session>) -> Outcome<Work>,
+) -> hb_status {
+    boundary(|| {
+        let mut out = given.out(generation, "place for the generation")?;
+        out.write(std::ptr::null_mut());
+        let work = work(handles::get(session)?)?;
         out.write(handles::insert(Arc::new(Running::new(work)))?);
         Ok(HB_OK)
     })
