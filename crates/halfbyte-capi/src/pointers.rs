@@ -101,7 +101,8 @@ impl Pointers {
         n: *mut usize,
         what: &'static str,
     ) -> Outcome<Buffer<'_, T>> {
-        if capacity > 0 {
+        // Also where nothing is to be written: no elements are at an aligned address, too.
+        if capacity > 0 || !start.is_null() {
             aligned(start, what)?;
         }
         let mut n = self.out(n, "place for the count")?;

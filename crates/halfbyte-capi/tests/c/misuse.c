@@ -241,6 +241,11 @@ static void counts_and_buffers(void)
     EXPECT(HB_INVALID_ARGUMENT, hb_generation_start_tokens(session, (uint32_t *)((char *)many + 1), 2, NULL, &place));
     EXPECT(HB_INVALID_ARGUMENT, hb_logits(model, (uint32_t *)((char *)many + 2), 2, NULL, numbers, 8, &n));
     EXPECT(HB_INVALID_ARGUMENT, hb_session_new(model, (hb_session **)(void *)((char *)many + 1)));
+    for (i = 0; i < 3; i += 2) {
+        EXPECT(HB_INVALID_ARGUMENT, hb_tokenize(model, "", 0, (uint32_t *)((char *)ids + 1), i, &n));
+        EXPECT(HB_INVALID_ARGUMENT, hb_session_tokens(session, (uint32_t *)1, i, &n));
+        EXPECT(HB_INVALID_ARGUMENT, hb_embed(model, "a", NULL, (float *)((char *)numbers + 2), i, &n));
+    }
     EXPECT(HB_NOT_FOUND, hb_session_load(model, "/nonexistent/session", &loaded));
     HOLDS(loaded == NULL);
     EXPECT(HB_NOT_FOUND, hb_session_save(session, "/nonexistent/session"));
