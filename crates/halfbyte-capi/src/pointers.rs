@@ -9,6 +9,10 @@ use crate::status::{Failure, HB_BUFFER_TOO_SMALL, HB_INVALID_UTF8, HB_NULL_ARGUM
 /// More tokens, messages or stop texts than this are a slip: no context holds as many.
 pub(crate) const MAX_ITEMS: usize = 1 << 24;
 
+/// No context holds a longer text. It bounds what no brake stops: tokenizing this much takes about
+/// a second, and half a gigabyte.
+const MAX_TEXT_BYTES: usize = 1 << 22;
+
 /// No struct of a later version will be larger.
 const MAX_STRUCT_BYTES: usize = 4096;
 
@@ -66,6 +70,11 @@ impl Pointers {
         })
     }
 
+        let n = text.count_bytes();
+        if n > MAX_TEXT_BYTES {
+            let reason = format!("{n} bytes are more than {MAX_TEXT_BYTES}");
+            return Err(Failure::argument(what, reason));
+        }
     /// A text that may be left out.
     pub(crate) fn optional_text(
         &self,
