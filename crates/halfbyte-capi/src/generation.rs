@@ -1,6 +1,7 @@
 //! Generations: pieces pulled one by one, or handed to a callback.
 
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use crate::boundary::boundary;
@@ -8,7 +9,7 @@ use crate::callbacks::{hb_piece, hb_piece_callback};
 use crate::chat::{self, hb_message};
 use crate::handles::{self, Handle};
 use crate::options::{self, hb_generation_options};
-use crate::pointers::{Growing, Pointers};
+use crate::pointers::{Growing, Pointers, size_up_to};
 use crate::session::{Session, hb_session};
 use crate::status::{Failure, HB_NULL_ARGUMENT, HB_OK, Outcome, hb_status};
 use crate::work::{Running, Work};
@@ -57,13 +58,15 @@ pub struct hb_generation_report {
 // SAFETY: `repr(C)`, the size first, then numbers.
 unsafe impl Growing for hb_generation_report {
     const WHAT: &'static str = "hb_generation_report";
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const SIZES: &'static [usize] =
+        &[size_up_to::<Self>(offset_of!(Self, decode_seconds) + size_of::<f64>())];
 }
 
 // SAFETY: `repr(C)`, the size first, then numbers and a pointer.
 unsafe impl Growing for hb_piece {
     const WHAT: &'static str = "hb_piece";
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const SIZES: &'static [usize] =
+        &[size_up_to::<Self>(offset_of!(Self, logprob) + size_of::<f32>())];
 }
 
 impl Handle for hb_generation {

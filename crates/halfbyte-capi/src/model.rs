@@ -1,6 +1,7 @@
 //! Models: open, ask, free.
 
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use halfbyte::model::CacheType;
@@ -10,8 +11,8 @@ use crate::boundary::{boundary, c_field, c_string};
 use crate::callbacks::{self, HB_LOG_INFO, hb_progress_callback};
 use crate::cancel::{self, hb_cancel};
 use crate::handles::{self, Handle};
-use crate::pointers::{Growing, Pointers};
-use crate::status::{Failure, HB_FORKED, HB_OK, Outcome, hb_status};
+use crate::pointers::{Growing, Pointers, size_up_to};
+use crate::status::{Failure, HB_FORKED, HB_MALFORMED, HB_OK, Outcome, hb_status};
 
 /// Keys and values as 16-bit floats: the default.
 pub const HB_CACHE_F16: u32 = 0;
@@ -91,13 +92,15 @@ pub struct hb_model_info {
 // SAFETY: `repr(C)`, the size first, then numbers, a callback that may be NULL, and pointers.
 unsafe impl Growing for hb_model_options {
     const WHAT: &'static str = "hb_model_options";
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const SIZES: &'static [usize] =
+        &[size_up_to::<Self>(offset_of!(Self, cancel) + size_of::<*mut hb_cancel>())];
 }
 
 // SAFETY: `repr(C)`, the size first, then numbers.
 unsafe impl Growing for hb_model_info {
     const WHAT: &'static str = "hb_model_info";
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const SIZES: &'static [usize] =
+        &[size_up_to::<Self>(offset_of!(Self, packed_bytes) + size_of::<u64>())];
 }
 
 /// A model, and where it lives.
@@ -251,7 +254,7 @@ fn info_of(model: &halfbyte::Model) -> Outcome<hb_model_info> {
 }
 
 /// A size that the library has bounded far below 2^32.
-fn number(size: usize) -> u32 {
+pub(crate) fn number(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }
 

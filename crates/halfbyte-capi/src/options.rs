@@ -1,13 +1,15 @@
 //! How to generate: the struct, its defaults, and what it means to the library.
 
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 
 use halfbyte::{ContextPolicy, GenerationConfig, Hooks};
 
 use crate::boundary::boundary;
 use crate::callbacks::{self, hb_progress_callback};
 use crate::cancel::{self, hb_cancel};
-use crate::pointers::{Growing, Pointers};
+use crate::model::number;
+use crate::pointers::{Growing, Pointers, size_up_to};
 use crate::status::{Failure, HB_OK, Outcome, hb_status};
 
 /// HB_CONTEXT_ERROR for a prompt, HB_CONTEXT_DROP_OLDEST_TURNS for messages: the default.
@@ -93,7 +95,8 @@ pub struct hb_generation_options {
 // SAFETY: `repr(C)`, the size first, then numbers, a callback that may be NULL, and pointers.
 unsafe impl Growing for hb_generation_options {
     const WHAT: &'static str = "hb_generation_options";
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const SIZES: &'static [usize] =
+        &[size_up_to::<Self>(offset_of!(Self, cancel) + size_of::<*mut hb_cancel>())];
 }
 
 /// Fills options with the defaults; size is sizeof(hb_generation_options) in the caller's program.
@@ -113,8 +116,6 @@ pub unsafe extern "C" fn hb_generation_options_init(
 /// The library's defaults in C's struct.
 pub(crate) fn defaults() -> hb_generation_options {
     let config = GenerationConfig::default();
-    // Every default fits: the test below compares them back.
-    let number = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
     hb_generation_options {
         size: size_of::<hb_generation_options>(),
         max_new_tokens: config.max_new_tokens as u64,

@@ -122,9 +122,10 @@ static void sizes(void)
     HOLDS(place == NULL);
 
     memset(&u, 7, sizeof u);
-    u.info.size = sizeof u;
+    u.info.size = sizeof u - 8;
     EXPECT(HB_OK, hb_model_get_info(model, &u.info));
-    HOLDS(u.info.size == sizeof u && u.bytes[sizeof(hb_model_info)] == 7);
+    HOLDS(u.info.size == sizeof u - 8 && u.bytes[sizeof(hb_model_info)] == 0);
+    HOLDS(u.bytes[sizeof u - 9] == 0 && u.bytes[sizeof u - 8] == 7);
     HOLDS(strlen(u.info.architecture) > 0 && u.info.vocab_size > 0 && u.info.hidden_size > 0);
     u.info.size = 8;
     EXPECT(HB_INVALID_ARGUMENT, hb_model_get_info(model, &u.info));
@@ -141,6 +142,35 @@ static void sizes(void)
 }
 
 /* A piece that does not fit comes again. */
+/* What programs that were compiled with the first version pass: these numbers stay as they are. */
+static void first_sizes(void)
+{
+#define FIRST(type, bytes) (sizeof(void *) == 8 ? (bytes) : sizeof(type))
+    hb_generation_options how = options();
+    hb_generation_report report = {0};
+    hb_model_options opening = {0};
+    hb_model_info info = {0};
+    hb_piece piece = {0};
+    hb_generation *place;
+    hb_model *opened;
+    char text[256];
+    opening.size = FIRST(hb_model_options, 48);
+    EXPECT(HB_OK, hb_model_open(NULL, &opening, &opened));
+    info.size = FIRST(hb_model_info, 248);
+    EXPECT(HB_OK, hb_model_get_info(opened, &info));
+    EXPECT(HB_OK, hb_model_free(opened));
+    EXPECT(HB_OK, hb_generation_options_init(&how, FIRST(hb_generation_options, 136)));
+    how.size = FIRST(hb_generation_options, 136);
+    EXPECT(HB_OK, hb_generation_start(session, "a", &how, &place));
+    piece.size = FIRST(hb_piece, 32);
+    EXPECT(HB_OK, hb_generation_next(place, text, sizeof text, &piece));
+    report.size = FIRST(hb_generation_report, 64);
+    EXPECT(HB_OK, hb_generation_get_report(place, &report));
+    HOLDS(report.new_tokens == 1);
+    EXPECT(HB_OK, hb_generation_free(place));
+#undef FIRST
+}
+
 static void small_buffers(void)
 {
     const hb_generation_options how = options();
@@ -287,3 +317,4 @@ int main(void)
     EXPECT(HB_OK, hb_model_free(model));
     return summary("options");
 }
+    first_sizes();
