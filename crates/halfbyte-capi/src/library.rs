@@ -28,7 +28,7 @@ pub extern "C" fn hb_abi_version() -> u32 {
 /// wrong and what would be right, in one line of UTF-8.
 ///
 /// Calls that succeed leave it as it is. The text belongs to halfbyte and lives until the next call
-/// that fails on this thread, or the thread's end.
+/// that fails on this thread, or the thread's end. Inside the log callback it is the logged message.
 #[unsafe(no_mangle)]
 pub extern "C" fn hb_last_error() -> *const c_char {
     last_error()

@@ -290,6 +290,7 @@ static void log_message(int32_t level, const char *message, void *user_data)
 
 static void log_hears(void)
 {
+    if (level == HB_LOG_ERROR) HOLDS(strcmp(message, hb_last_error()) == 0);
     struct told told = {0, NULL};
     hb_model *opened;
     EXPECT(HB_OK, hb_set_log(log_message, &told));
