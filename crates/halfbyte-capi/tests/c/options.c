@@ -121,6 +121,7 @@ static void sizes(void)
     EXPECT(HB_INVALID_ARGUMENT, hb_generation_start(session, "a", &u.options, &place));
     HOLDS(place == NULL);
 
+    /* What a newer struct has besides is zeroed, and what lies behind it is not touched. */
     memset(&u, 7, sizeof u);
     u.info.size = sizeof u - 8;
     EXPECT(HB_OK, hb_model_get_info(model, &u.info));
@@ -141,7 +142,6 @@ static void sizes(void)
     EXPECT(HB_OK, hb_generation_free(place));
 }
 
-/* A piece that does not fit comes again. */
 /* What programs that were compiled with the first version pass: these numbers stay as they are. */
 static void first_sizes(void)
 {
@@ -171,6 +171,7 @@ static void first_sizes(void)
 #undef FIRST
 }
 
+/* A piece that does not fit comes again. */
 static void small_buffers(void)
 {
     const hb_generation_options how = options();
@@ -261,6 +262,12 @@ static void callbacks(void)
     report.size = sizeof report;
     EXPECT(HB_OK, hb_generate(session, "a", &how, stop_at_third, &told, &report));
     HOLDS(told.n == 3 && report.finish_reason == HB_FINISH_CANCELLED && report.new_tokens == 3);
+    /* Where the third is the last there is nothing to stop. */
+    told.n = 0;
+    how.max_new_tokens = 3;
+    EXPECT(HB_OK, hb_generate(session, "a", &how, stop_at_third, &told, &report));
+    HOLDS(told.n == 3 && report.finish_reason == HB_FINISH_LENGTH);
+    how.max_new_tokens = 8;
     told.n = 0;
     EXPECT(HB_OK, hb_generate(session, "a", &how, reenter, &told, &report));
     HOLDS(report.finish_reason == HB_FINISH_LENGTH && report.new_tokens == 8);
@@ -283,6 +290,7 @@ static void log_message(int32_t level, const char *message, void *user_data)
 {
     struct told *told = user_data;
     if (level == HB_LOG_ERROR && strlen(message) > 0) told->n++;
+    if (level == HB_LOG_ERROR) HOLDS(strcmp(message, hb_last_error()) == 0);
     if (level == HB_LOG_INFO && strstr(message, "opened") != NULL) told->n += 100;
     /* What fails in here is not told again. */
     EXPECT(HB_NULL_ARGUMENT, hb_session_reset(NULL));
@@ -290,7 +298,6 @@ static void log_message(int32_t level, const char *message, void *user_data)
 
 static void log_hears(void)
 {
-    if (level == HB_LOG_ERROR) HOLDS(strcmp(message, hb_last_error()) == 0);
     struct told told = {0, NULL};
     hb_model *opened;
     EXPECT(HB_OK, hb_set_log(log_message, &told));
@@ -311,6 +318,7 @@ int main(void)
     values_out_of_range();
     models_out_of_range();
     sizes();
+    first_sizes();
     small_buffers();
     callbacks();
     log_hears();
@@ -318,4 +326,3 @@ int main(void)
     EXPECT(HB_OK, hb_model_free(model));
     return summary("options");
 }
-    first_sizes();
