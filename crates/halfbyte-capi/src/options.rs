@@ -32,7 +32,7 @@ const CONTEXT_POLICIES: [Option<ContextPolicy>; 4] = [
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct hb_logit_bias {
-    /// The token.
+    /// The token, below vocab_size.
     pub token: u32,
     /// A number, or negative infinity, which forbids the token.
     pub bias: f32,
@@ -44,29 +44,30 @@ pub struct hb_logit_bias {
 pub struct hb_generation_options {
     /// sizeof(hb_generation_options).
     pub size: usize,
-    /// Tokens to generate at most. Default 256.
+    /// Tokens to generate at most; 0 for none. Default 256.
     pub max_new_tokens: u64,
     /// Start of the random generator, where has_seed is 1.
     pub seed: u64,
     /// 1 to use seed; 0 for a fresh one, which the report tells. Default 0.
     pub has_seed: u32,
-    /// Divides the logits; 0 takes the most probable token every time. Default 0.7.
+    /// Divides the logits, 0 to 100; 0 takes the most probable token every time. Default 0.7.
     pub temperature: f32,
     /// Draws from the k most probable tokens only; 0 for all. Default 40.
     pub top_k: u32,
-    /// Draws from the smallest set with this probability in all; 1 for all. Default 0.95.
+    /// Draws from the smallest set with this probability in all, 0 to 1; 1 for all. Default 0.95.
     pub top_p: f32,
-    /// Leaves out tokens below this share of the best one's probability. Default 0.
+    /// Leaves out tokens below this share of the best one's probability, 0 to 1. Default 0.
     pub min_p: f32,
-    /// Keeps the tokens closest to the expected surprise until this probability. Default 1.
+    /// Keeps the tokens closest to the expected surprise until this probability, 0 to 1. Default 1.
     pub typical_p: f32,
-    /// Divides positive and multiplies negative logits of recent tokens; 1 for none. Default 1.1.
+    /// Divides positive and multiplies negative logits of recent tokens, 0.01 to 100; 1 for none.
+    /// Default 1.1.
     pub repetition_penalty: f32,
-    /// Recent tokens that the three penalties look at, prompt included. Default 64.
+    /// Recent tokens that the three penalties look at, prompt included; 0 for none. Default 64.
     pub repeat_last_n: u32,
-    /// Taken from the logit of each recent token once. Default 0.
+    /// Taken from the logit of each recent token once, -100 to 100. Default 0.
     pub presence_penalty: f32,
-    /// Taken from the logit of each recent token as often as it occurs. Default 0.
+    /// Taken from the logit of each recent token as often as it occurs, -100 to 100. Default 0.
     pub frequency_penalty: f32,
     /// One of the HB_CONTEXT_ numbers.
     pub context_policy: u32,
@@ -74,9 +75,9 @@ pub struct hb_generation_options {
     pub ignore_eos: u32,
     /// 1 to report each token's log-probability. Default 0.
     pub logprobs: u32,
-    /// 0; keeps the next field in its place on every machine.
+    /// 0.
     pub reserved: u32,
-    /// n_stop texts that end the generation and are left out of it. Default none.
+    /// n_stop texts, none of them empty, that end the generation and are left out of it. Default none.
     pub stop: *const *const c_char,
     /// How many.
     pub n_stop: usize,
