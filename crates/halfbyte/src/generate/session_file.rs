@@ -70,9 +70,13 @@ impl Session {
     }
 
     /// The session as [`save`](Self::save) writes it.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory for it.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        self.write_to(&mut out).expect("a vector takes everything");
+        self.write_to(&mut out).expect("only memory can be missing");
         out
     }
 

@@ -229,9 +229,13 @@ impl KvCache {
     }
 
     /// The number of cached tokens (u64, little-endian), then their blocks, layer after layer.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory for it.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(8 + self.n_bytes());
-        self.write_to(&mut out).expect("a vector takes everything");
+        self.write_to(&mut out).expect("only memory can be missing");
         out
     }
 
