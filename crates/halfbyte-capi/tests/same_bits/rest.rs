@@ -200,13 +200,11 @@ fn models_open_with_the_cache_and_the_context_that_were_asked_for() {
     assert_eq!(found, generated(&mut own.session(), &prompt, &config()));
     assert_eq!(found.len(), 24 - prompt.len(), "the context ends it");
     assert_ne!(found, generated(&mut library().session(), &prompt, &config())[..found.len()]);
-    // SAFETY: every pattern of bits is a value, and the place is this function's.
-    let info = unsafe {
-        let mut info: hb_model_info = std::mem::zeroed();
-        info.size = size_of::<hb_model_info>();
-        ok(hb_model_get_info(model, &raw mut info));
-        info
-    };
+    // SAFETY: it holds numbers alone.
+    let mut info: hb_model_info = unsafe { std::mem::zeroed() };
+    info.size = size_of::<hb_model_info>();
+    // SAFETY: the place is this function's.
+    ok(unsafe { hb_model_get_info(model, &raw mut info) });
     assert_eq!((info.context_length, info.cache_type, info.threads), (24, HB_CACHE_Q8, 1));
     let (tokens, mut generation) = ([1; 25], null_mut());
     // SAFETY: there are as many tokens.
