@@ -117,7 +117,7 @@ impl ChatTemplate {
     /// # Errors
     ///
     /// [`Error::Template`] if the template is broken, refuses these messages, takes too many steps
-    /// or too much memory, or writes more than 1 MiB.
+    /// or too much memory, or writes more than 1 MiB; [`Error::Threads`] if it cannot have a thread.
     pub fn apply(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         match &self.source {
             Source::Builtin(row) => Ok(row.render(messages, add_generation_prompt, &self.eos)),

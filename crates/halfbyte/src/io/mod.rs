@@ -29,4 +29,5 @@ mod view;
 pub use checkpoint::{Checkpoint, TokenizerSource};
 pub use gguf_writer::{GgufWriter, TensorInfo};
 pub use metadata::{Metadata, Value};
+pub(crate) use mmap::open_regular;
 pub use view::{RowOrder, TensorView};

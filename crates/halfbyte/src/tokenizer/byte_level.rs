@@ -93,7 +93,7 @@ impl ByteLevel {
             return Ok(());
         }
         let parts = word.iter().enumerate().map(|(i, &b)| (i..i + 1, self.bytes[usize::from(b)]));
-        for symbol in merge_all(parts, |left, right| self.merge(word, left, right)) {
+        for symbol in merge_all(parts, |left, right| self.merge(word, left, right))? {
             ids.push(symbol.id.ok_or_else(|| {
                 let byte = word[symbol.range.start];
                 Error::Tokenizer(format!("the vocabulary has no token for the byte 0x{byte:02x}"))
