@@ -51,6 +51,8 @@ pub(super) struct Tensor {
     layout: Layout,
     source: usize,
     start: usize,
+    /// Which column of the matrix each stored one is, if they are out of order.
+    columns: Option<Vec<u32>>,
 }
 
 /// The sizes that a shape and an encoding make: the one place where they are multiplied.
@@ -103,7 +105,7 @@ impl Tensor {
         if !row_order.fits(layout.n_rows) {
             return Err(format!("has {} rows, which {row_order:?} does not divide", layout.n_rows));
         }
-        Ok(Self { name, dims, encoding, row_order, layout, source, start })
+        Ok(Self { name, dims, encoding, row_order, layout, source, start, columns: None })
     }
 
     pub(super) fn n_bytes(&self) -> usize {
@@ -114,6 +116,13 @@ impl Tensor {
     fn bytes<'a>(&self, sources: &'a [Source]) -> Option<&'a [u8]> {
         let end = self.start.checked_add(self.layout.n_bytes)?;
         sources.get(self.source)?.bytes().get(self.start..end)
+    }
+
+    /// The tensor with its columns stored in this order, a permutation of them.
+    pub(super) fn with_columns(mut self, columns: Vec<u32>) -> Self {
+        debug_assert_eq!(columns.len(), self.layout.row_len, "columns of another tensor");
+        self.columns = Some(columns);
+        self
     }
 
     /// Renumbers the source, when several files become one checkpoint.
@@ -127,7 +136,8 @@ impl Checkpoint {
     /// Opens a GGUF file or a Hugging Face directory.
     ///
     /// A split GGUF may be named by any of its parts, a directory by its `config.json` or one of
-    /// its `.safetensors` files.
+    /// its weights files (`.safetensors`, or PyTorch's `.bin`, `.pt`, `.pth`). Matrices that GPTQ or
+    /// AWQ packed in four bits are repacked while opening, which takes memory of their size.
     ///
     /// # Errors
     ///
@@ -258,6 +268,9 @@ impl Checkpoint {
             }
             hash.update(view.encoding.name());
             hash.update(format!("{:?}", view.row_order));
+            for column in view.columns.into_iter().flatten() {
+                hash.update(column.to_le_bytes());
+            }
             for sample in samples(view.bytes, per_tensor) {
                 hash.update(sample);
             }
@@ -285,6 +298,7 @@ impl Checkpoint {
             n_rows: tensor.layout.n_rows,
             row_len: tensor.layout.row_len,
             row_bytes: tensor.layout.row_bytes,
+            columns: tensor.columns.as_deref(),
         }
     }
 }

@@ -20,7 +20,9 @@ use crate::quant::{Encoding, pack};
 /// Where each encoding's blocks keep f16 factors: random bits there must be made finite.
 fn f16_fields(encoding: Encoding) -> &'static [usize] {
     match encoding {
-        Encoding::Q4_1 | Encoding::Q5_1 | Encoding::Q4_K | Encoding::Q5_K => &[0, 2],
+        Encoding::Q4_1 | Encoding::Q4_Z | Encoding::Q5_1 | Encoding::Q4_K | Encoding::Q5_K => {
+            &[0, 2]
+        }
         Encoding::Q2_K => &[80, 82],
         Encoding::Q3_K => &[108],
         Encoding::Q6_K => &[208],
@@ -164,6 +166,7 @@ fn row_to_f32(packed: &Packed, row: usize, out: &mut [f32]) {
             decode(tiles::Q4Codebook::<tiles::F32Scale>::new(table), bytes, lane, out);
         }
         Form::Q4Affine => decode(tiles::Q4Affine, bytes, lane, out),
+        Form::Q4Zero => decode(tiles::Q4Zero, bytes, lane, out),
         Form::Q4K => decode(tiles::Q4K, bytes, lane, out),
         Form::Q6K => decode(tiles::Q6K, bytes, lane, out),
         Form::Q8 => decode(tiles::Q8, bytes, lane, out),

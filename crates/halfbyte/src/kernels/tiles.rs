@@ -41,6 +41,7 @@ macro_rules! with_form {
             (Form::Q4Codebook(Scale::F16, table)): tiles::Q4Codebook::<tiles::F16Scale>::new(table),
             (Form::Q4Codebook(Scale::F32, table)): tiles::Q4Codebook::<tiles::F32Scale>::new(table),
             (Form::Q4Affine): tiles::Q4Affine,
+            (Form::Q4Zero): tiles::Q4Zero,
             (Form::Q4K): tiles::Q4K,
             (Form::Q6K): tiles::Q6K,
             (Form::Q8): tiles::Q8,
@@ -195,6 +196,22 @@ impl TileForm for Q4Affine {
         let unit: &[u8; 320] = chunk(bytes, b * 320);
         let scale = isa.load_f16(chunk(unit, 0));
         let min = isa.load_f16(chunk(unit, 32));
+        Group { min: [min; 2], ..symmetric(isa, nibbles(isa, chunk(unit, 64)), scale) }
+    }
+}
+
+/// [`Form::Q4Zero`].
+#[derive(Clone, Copy)]
+pub(super) struct Q4Zero;
+
+impl TileForm for Q4Zero {
+    type Kind = AffineNibbles;
+
+    #[inline(always)]
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
+        let unit: &[u8; 320] = chunk(bytes, b * 320);
+        let scale = isa.load_f16(chunk(unit, 0));
+        let min = isa.mul(scale, isa.load_f16(chunk(unit, 32)));
         Group { min: [min; 2], ..symmetric(isa, nibbles(isa, chunk(unit, 64)), scale) }
     }
 }

@@ -184,6 +184,9 @@ fn fingerprint(checkpoint: &Checkpoint) -> Result<[u8; 32]> {
         for &dim in tensor.dims() {
             hash.update((dim as u64).to_le_bytes());
         }
+        for column in tensor.columns().into_iter().flatten() {
+            hash.update(column.to_le_bytes());
+        }
         if let Some(last) = tensor.n_rows().checked_sub(1) {
             hash.update(tensor.row(0));
             hash.update(tensor.row(last));

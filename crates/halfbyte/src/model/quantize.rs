@@ -248,15 +248,14 @@ fn write_tensor(
         bytes.par_chunks_exact_mut(row_bytes).enumerate().try_for_each_init(
             Vec::new,
             |values: &mut Vec<f32>, (i, out)| {
-                let row = tensor.row(first + i);
-                if tensor.encoding() == encoding {
-                    out.copy_from_slice(row);
+                if tensor.encoding() == encoding && tensor.columns().is_none() {
+                    out.copy_from_slice(tensor.row(first + i));
                     return Ok(());
                 }
                 if values.is_empty() {
                     *values = zeroed(k)?;
                 }
-                tensor.encoding().decode(row, values);
+                tensor.decode_row(first + i, values);
                 encoding.encode(values, out)
             },
         )?;

@@ -46,6 +46,9 @@ pub enum Encoding {
     IQ4_XS,
     /// 4-bit floats, blocks of 32 with a power of two as scale (OCP microscaling).
     MXFP4,
+    /// 4 bits with an integer zero point, blocks of 32: an f16 scale, an f16 zero point with its sign
+    /// turned, and Q4_0's codes. Holds GPTQ's and AWQ's weights exactly; GGUF has nothing like it.
+    Q4_Z,
 }
 
 /// What there is to know about an encoding.
@@ -79,7 +82,7 @@ const fn row<const B: usize, const N: usize>(
 
 /// [`row`] from block functions, which thereby are named once and inlined into their loops.
 macro_rules! row {
-    ($encoding:ident, $number:literal, $decode:path $(, $encode:path)?) => {
+    ($encoding:ident, $number:expr, $decode:path $(, $encode:path)?) => {
         row(
             Encoding::$encoding,
             stringify!($encoding),
@@ -96,7 +99,7 @@ macro_rules! row {
 /// Every encoding, in the enum's order: name, GGUF type number, decoder and encoder of a block.
 ///
 /// A new encoding is a variant, a row here, and its functions in a family's file.
-static ENCODINGS: [Row; 16] = [
+static ENCODINGS: [Row; 17] = [
     row!(F32, 0, float::decode_f32, float::encode_f32),
     row!(F16, 1, float::decode_f16, float::encode_f16),
     row!(BF16, 30, float::decode_bf16, float::encode_bf16),
@@ -113,7 +116,12 @@ static ENCODINGS: [Row; 16] = [
     row!(IQ4_NL, 20, codebook::decode_iq4_nl, codebook::encode_iq4_nl),
     row!(IQ4_XS, 23, codebook::decode_iq4_xs),
     row!(MXFP4, 39, codebook::decode_mxfp4),
+    row!(Q4_Z, OWN_Q4_Z, simple::decode_q4_z),
 ];
+
+/// The number under which a GGUF file of ours would keep Q4_Z: `HB` in hexadecimal, and a number
+/// that ggml's types do not reach.
+const OWN_Q4_Z: u32 = 0x4842_8001;
 
 // `Encoding::row` indexes by discriminant.
 const _: () = {

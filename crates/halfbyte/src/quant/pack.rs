@@ -82,6 +82,7 @@ fn form(encoding: Encoding) -> Form {
         Encoding::BF16 => Form::BF16,
         Encoding::Q4_0 => Form::Q4(Scale::F16),
         Encoding::Q4_1 => Form::Q4Affine,
+        Encoding::Q4_Z => Form::Q4Zero,
         Encoding::Q5_0 | Encoding::Q8_0 => Form::Q8,
         Encoding::Q5_1 | Encoding::Q5_K => Form::Q8Affine,
         Encoding::Q2_K => Form::Q8AffineHalves,
@@ -106,7 +107,7 @@ fn pack_group(encoding: Encoding, rows: &[&[u8]; LANES], out: &mut [u8]) {
             put::<2>(unit, b % 2 * 32, |r| x.field(r, 0));
             put_lines::<2>(unit, 64 + b % 2 * 256, |r| x.words(r, 2));
         }),
-        Encoding::Q4_1 => each_block::<20>(rows, |b, x| {
+        Encoding::Q4_1 | Encoding::Q4_Z => each_block::<20>(rows, |b, x| {
             let unit = unit::<320>(out, b);
             put::<2>(unit, 0, |r| x.field(r, 0));
             put::<2>(unit, 32, |r| x.field(r, 2));

@@ -18,7 +18,7 @@ fn specify(encoding: Encoding, block: &[u8], b: usize, lane: usize, out: &mut [u
             put(b / 2 * 576 + b % 2 * 32 + scale, &block[..2]);
             lines(&block[2..], b / 2 * 576 + 64 + b % 2 * 256 + d, &mut put);
         }
-        Encoding::Q4_1 => {
+        Encoding::Q4_1 | Encoding::Q4_Z => {
             put(b * 320 + scale, &block[..2]);
             put(b * 320 + 32 + scale, &block[2..4]);
             lines(&block[4..], b * 320 + 64 + d, &mut put);
