@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
-use super::{gguf, hf, mmap};
+use super::{gguf, hf, hf_files, mmap};
 use crate::error::{Error, Result};
 
 /// A kind of model on disk.
@@ -23,8 +23,8 @@ static CONTAINERS: &[Container] = &[
         open: gguf::open,
     },
     Container {
-        name: "Hugging Face folder (config.json and safetensors)",
-        sniff: |path, _| hf::folder_of(path),
+        name: "Hugging Face folder (config.json with safetensors or PyTorch files)",
+        sniff: hf_files::start_of,
         open: hf::open,
     },
 ];
@@ -36,9 +36,9 @@ static KNOWN_MAGICS: &[(&[u8], &str)] = &[
     (b"tjgg", "a ggml file of 2023 (magic ggjt)"),
     (b"algg", "a ggml LoRA adapter of 2023 (magic ggla)"),
     (b"nsgg", "a llama.cpp session file (magic ggsn)"),
-    (b"PK\x03\x04", "a zip archive, perhaps PyTorch weights"),
-    (b"\x80\x02", "a pickle, perhaps PyTorch weights"),
-    (b"\x80\x04", "a pickle, perhaps PyTorch weights"),
+    (b"PK\x03\x04", "a zip archive, perhaps PyTorch weights without a config.json beside them"),
+    (b"\x80\x02", "a pickle, perhaps PyTorch weights without a config.json beside them"),
+    (b"\x80\x04", "a pickle, perhaps PyTorch weights without a config.json beside them"),
     (b"FUGG", "GGUF with its bytes swapped"),
 ];
 
