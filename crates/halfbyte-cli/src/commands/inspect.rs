@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use halfbyte::io::{Checkpoint, Value};
 use halfbyte::model::{ModelConfig, packed_size};
 use halfbyte::tokenizer::Tokenizer;
-use halfbyte::{Isa, IsaSupport};
+use halfbyte::{ChatTemplate, Isa, IsaSupport};
 use serde_json::{Map, json};
 
 use crate::model::Source;
@@ -109,7 +109,8 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
         })
         .collect();
     put("encodings", encodings.into());
-    match Tokenizer::from_checkpoint(checkpoint) {
+    let tokenizer = Tokenizer::from_checkpoint(checkpoint);
+    match &tokenizer {
         Ok(tokenizer) => {
             put("tokens", tokenizer.vocab_size().into());
             put("bos token", json!(tokenizer.bos()));
@@ -117,8 +118,15 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
         }
         Err(error) => put("tokenizer", error.to_string().into()),
     }
-    let template = checkpoint.metadata().str("tokenizer.chat_template")?;
-    put("chat template", template.unwrap_or("none in the file").into());
+    match ChatTemplate::of_checkpoint(checkpoint, tokenizer.as_ref().ok()) {
+        Ok(template) => {
+            let source = checkpoint.metadata().str("tokenizer.chat_template")?;
+            let text = template.name().or(source).unwrap_or_default();
+            put("chat template", text.into());
+            put("chat template from", template.origin().name().into());
+        }
+        Err(_) => put("chat template", "none in the file; chat --template chooses one".into()),
+    }
     if args.tensors {
         put("tensors", tensors.into());
     }
