@@ -5,7 +5,7 @@
 //! Objects lie in one list and are referred to by number, so that nothing is copied or walked in
 //! depth, and every list is capped. What the names build is in `pickle_calls`.
 //!
-//! Source: CPython `Lib/pickletools.py` for the opcodes, PyTorch `torch/serialization.py` and
+//! Source: Python `Lib/pickletools.py` for the opcodes, PyTorch `torch/serialization.py` and
 //! `torch/_utils.py` for what they build.
 
 use super::cursor::Cursor;
@@ -79,15 +79,15 @@ impl<'a> Machine<'_, 'a> {
             b']' => self.make(Object::List(Vec::new())),
             b'}' => self.make(Object::Dict(Vec::new())),
             0x85..=0x87 | b't' => {
-                let parts = if op == b't' { self.to_mark()? } else { self.top(op - 0x84)? };
+                let parts = if op == b't' { self.above_mark()? } else { self.top(op - 0x84)? };
                 self.make(Object::Tuple(parts))
             }
             b'a' | b'e' => {
-                let parts = if op == b'e' { self.to_mark()? } else { self.top(1)? };
+                let parts = if op == b'e' { self.above_mark()? } else { self.top(1)? };
                 self.append(&parts)
             }
             b's' | b'u' => {
-                let parts = if op == b'u' { self.to_mark()? } else { self.top(2)? };
+                let parts = if op == b'u' { self.above_mark()? } else { self.top(2)? };
                 self.set_items(&parts)
             }
             b'Q' => self.storage(),
@@ -125,7 +125,7 @@ impl<'a> Machine<'_, 'a> {
     }
 
     /// The values above the last mark, which goes, too.
-    fn to_mark(&mut self) -> Result<Vec<Value<'a>>> {
+    fn above_mark(&mut self) -> Result<Vec<Value<'a>>> {
         let Some(mark) = self.marks.pop() else { return self.wrong("there is no mark") };
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }

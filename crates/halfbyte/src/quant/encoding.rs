@@ -119,7 +119,7 @@ static ENCODINGS: [Row; 17] = [
     row!(Q4_Z, OWN_Q4_Z, simple::decode_q4_z),
 ];
 
-/// The number under which a GGUF file of ours would keep Q4_Z: `HB` in hexadecimal, and a number
+/// The number under which a GGUF file of ours would keep `Q4_Z`: `HB` in hexadecimal, and a number
 /// that ggml's types do not reach.
 const OWN_Q4_Z: u32 = 0x4842_8001;
 

@@ -1,4 +1,4 @@
-//! Blocks of 32 with one scale: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, read and written; Q4_Z, read.
+//! Blocks of 32 with one scale: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, read and written; `Q4_Z`, read.
 //!
 //! The encoders write the very bytes of the reference quantizers for every finite input that the
 //! encoding can hold. Beyond that they saturate, see [`saturate`].
