@@ -10,6 +10,11 @@
 mod checkpoint;
 mod container;
 mod cursor;
+mod ggml;
+mod ggml_header;
+mod ggml_layout;
+mod ggml_parts;
+mod ggml_vocab;
 mod gguf;
 mod gguf_split;
 mod gguf_value;
