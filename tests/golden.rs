@@ -90,11 +90,7 @@ const COMMITTED: &[Case] = &[
     packed("packed/llama-gptq-v2-g128", "packed/llama-gptq-v2-g128.golden"),
     packed("packed/llama-gptq-one-group", "packed/llama-gptq-one-group.golden"),
     Case { weights: F32, ..packed("packed/llama-gptq-act-g16", "packed/llama-gptq-act-g16.golden") },
-    // Its scales of f32 are rounded to f16.
-    Case {
-        exactness: RelativeRms(1e-3),
-        ..packed("packed/llama-gptq-2023", "packed/llama-gptq-2023.golden")
-    },
+    packed("packed/llama-gptq-2023", "packed/llama-gptq-2023.golden"),
     packed("packed/llama-awq-g32", "packed/llama-awq-g32.golden"),
     packed("packed/llama-awq-g64", "packed/llama-awq-g64.golden"),
     packed("packed/gptj-gptq-act-g32", "packed/gptj-gptq-act-g32.golden"),

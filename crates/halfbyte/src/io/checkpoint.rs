@@ -25,6 +25,8 @@ pub struct Checkpoint {
     tensors: Vec<Tensor>,
     /// Positions in `tensors`, ordered by name.
     by_name: Vec<usize>,
+    container: String,
+    notes: Vec<String>,
 }
 
 /// Where the tokenizer's description is.
@@ -112,6 +114,10 @@ impl Tensor {
         self.layout.n_bytes
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The tensor's bytes, `None` if they do not lie in the sources.
     fn bytes<'a>(&self, sources: &'a [Source]) -> Option<&'a [u8]> {
         let end = self.start.checked_add(self.layout.n_bytes)?;
@@ -133,7 +139,7 @@ impl Tensor {
 }
 
 impl Checkpoint {
-    /// Opens a GGUF file or a Hugging Face directory.
+    /// Opens a GGUF file, a file of 2023 (`ggml`, `ggmf`, `ggjt`) or a Hugging Face directory.
     ///
     /// A split GGUF may be named by any of its parts, a directory by its `config.json` or one of
     /// its weights files (`.safetensors`, or PyTorch's `.bin`, `.pt`, `.pth`). Matrices that GPTQ or
@@ -184,7 +190,23 @@ impl Checkpoint {
             }
         }
         let by_name = order.into_iter().map(|(_, i)| i).collect();
-        Ok(Self { path, metadata, tokenizer, sources, tensors, by_name })
+        let (container, notes) = (String::new(), Vec::new());
+        Ok(Self { path, metadata, tokenizer, sources, tensors, by_name, container, notes })
+    }
+
+    /// Says what the container is, and what whoever looks at it should know.
+    pub(super) fn described(mut self, container: String, notes: Vec<String>) -> Self {
+        self.container = container;
+        self.notes = notes;
+        self
+    }
+
+    /// Says what the container is, if its reader did not.
+    pub(super) fn opened_as(mut self, container: &str) -> Self {
+        if self.container.is_empty() {
+            container.clone_into(&mut self.container);
+        }
+        self
     }
 
     /// The file or directory, for messages.
@@ -192,9 +214,24 @@ impl Checkpoint {
         &self.path
     }
 
+    /// What kind of file it came from, for people: `ggjt version 1 of 2023, LLaMA, …`.
+    pub fn container(&self) -> &str {
+        &self.container
+    }
+
+    /// What was assumed or put together when it was opened, for people; mostly nothing.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// The metadata.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// The metadata, to be changed where a file is silent or wrong.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
     }
 
     /// The tokenizer's description.

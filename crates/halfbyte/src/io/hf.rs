@@ -8,6 +8,7 @@ use super::checkpoint::{Checkpoint, Tensor};
 use super::hf_config::{self, Config};
 use super::hf_names::{BUFFERS, Name, Rows};
 use super::hf_packed::{Part, Parts, Repacked, repack};
+use super::hf_packing::Method;
 use super::metadata::{Metadata, Value};
 use super::mmap::Map;
 use super::safetensors::{self, Info, Strides};
@@ -47,7 +48,10 @@ pub(super) fn open(start: &Path) -> Result<Checkpoint> {
         tensors.push(weights.computed((name, RowOrder::Natural), dims, Encoding::F32, bytes)?);
     }
     let tokenizer = hf_tokenizer::read(folder, &config.document, &mut metadata)?;
-    Checkpoint::assemble(start.into(), metadata, tokenizer, weights.sources, tensors)
+    let (container, notes) = (weights.container(&config), weights.notes());
+    let checkpoint =
+        Checkpoint::assemble(start.into(), metadata, tokenizer, weights.sources, tensors)?;
+    Ok(checkpoint.described(container, notes))
 }
 
 /// The tensors of all weights files under their Hugging Face names.
@@ -59,6 +63,10 @@ struct Weights {
     infos: HashMap<String, (usize, Info)>,
     /// Matrices that were packed in four bits.
     n_packed: usize,
+    /// Those of them whose columns are out of order.
+    n_out_of_order: usize,
+    /// Those of them that became f32.
+    n_widened: usize,
 }
 
 impl Weights {
@@ -69,6 +77,8 @@ impl Weights {
             sources: Vec::new(),
             infos: HashMap::new(),
             n_packed: 0,
+            n_out_of_order: 0,
+            n_widened: 0,
         };
         for path in files {
             let map = Map::open(&path)?;
@@ -221,6 +231,8 @@ impl Weights {
         let order = row_order(config, rows, &format!("{module}.weight"), &repacked.dims)?;
         let Repacked { dims, encoding, bytes, columns } = repacked;
         self.n_packed += 1;
+        self.n_out_of_order += usize::from(columns.is_some());
+        self.n_widened += usize::from(encoding == Encoding::F32);
         let tensor = self.computed((gguf, order), dims, encoding, bytes)?;
         Ok(match columns {
             Some(columns) => tensor.with_columns(columns),
@@ -235,6 +247,33 @@ impl Weights {
             return Err(config.document.invalid("quantization_config", reason));
         }
         Ok(())
+    }
+
+    /// What the files are, for people.
+    fn container(&self, config: &Config) -> String {
+        let is_torch = |path: &PathBuf| path.extension().is_some_and(|e| e != "safetensors");
+        let kind = if self.paths.iter().any(is_torch) { "PyTorch" } else { "safetensors" };
+        let files = match self.paths.len() {
+            1 => "in one file".to_owned(),
+            n => format!("in {n} files"),
+        };
+        let packed = match (self.n_packed, config.packing.unwrap_or_default().method) {
+            (0, _) => "",
+            (_, Method::Gptq { .. }) => ", packed in four bits by GPTQ",
+            (_, Method::Awq) => ", packed in four bits by AWQ",
+        };
+        format!("Hugging Face folder, {kind} {files}{packed}")
+    }
+
+    /// What was done to packed matrices, for people.
+    fn notes(&self) -> Vec<String> {
+        let note = |n: usize, what: &str| (n > 0).then(|| format!("{n} packed matrices {what}"));
+        let out_of_order = "were quantized out of order (act-order): activations are gathered";
+        let widened = "have groups that are no multiples of 32 columns: they became f32";
+        [note(self.n_out_of_order, out_of_order), note(self.n_widened, widened)]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// A tensor whose bytes this loader made.

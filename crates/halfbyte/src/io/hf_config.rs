@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::hf_json::Document;
 use super::hf_names::{self, Name};
-use super::hf_packed::Packing;
+use super::hf_packing::Packing;
 use super::hf_rope::{self, Scaling};
 use super::metadata::{Metadata, Value};
 use crate::error::{Error, Result};

@@ -1,22 +1,22 @@
 //! Matrices in four bits as GPTQ and AWQ store them → rows of blocks with an integer zero point.
 //!
 //! A matrix (n out, k in) is three tensors: codes, zero points and scales, the latter two once for
-//! each group of columns. A weight is `scale · (code − zero)`. That is exact in [`Encoding::Q4_0`] where all
-//! zero points are 8, else in [`Encoding::Q4_Z`]; scales of more than 11 bits (f32) are rounded to
-//! f16, which moves a weight by at most 2⁻¹¹ of itself. Columns that were quantized out of order
-//! (`g_idx`, "act-order") are brought together by their groups, and the tensor says in which order they
-//! stand. Where groups are no multiples of 32 columns, weights become f32, exactly.
+//! each group of columns. A weight is `scale · (code − zero)`. That is exact in
+//! [`Encoding::Q4_0`] where all zero points are 8, else in [`Encoding::Q4_Z`]. Scales that f16 cannot
+//! hold make them [`Encoding::Q4_0_V2`] and [`Encoding::Q4_1_V2`], the latter with `scale · zero`
+//! rounded to f32. Columns that were quantized out of order (`g_idx`, "act-order") are brought
+//! together by their groups, and the tensor says in which order they stand. Where groups are no
+//! multiples of 32 columns, weights become f32, exactly.
 //!
 //! Source: `AutoGPTQ`, `auto_gptq/nn_modules/qlinear`; `AutoAWQ`, `awq/modules/linear/gemm.py`.
 
 use std::borrow::Cow;
-use std::path::Path;
 
 use ::safetensors::Dtype;
 use half::f16;
 use rayon::prelude::*;
 
-use super::hf_json::Document;
+use super::hf_packing::{Method, Packing};
 use super::safetensors;
 use crate::error::{Error, Result};
 use crate::kernels::zeroed;
@@ -30,110 +30,8 @@ const BLOCK: usize = 32;
 const ROWS: usize = 16;
 /// The zero point of a symmetric matrix, and that of [`Encoding::Q4_0`].
 const MIDDLE: u8 = 8;
-/// Where AWQ keeps columns 0..8 of a word.
+/// Where AWQ keeps rows 0..8 in a word.
 const AWQ_PLACES: [usize; PER_WORD] = [0, 4, 1, 5, 2, 6, 3, 7];
-
-/// How codes and zero points are packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    /// Eight columns of one row in a word; zero points are stored less one, unless `exact_zeros`.
-    Gptq { exact_zeros: bool },
-    /// Eight rows of one column in a word, in the order of [`AWQ_PLACES`].
-    Awq,
-}
-
-/// What a folder's configuration says about packed matrices.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Packing {
-    pub(super) method: Method,
-    /// Columns of a group; `None` for all of them, or if nothing says it.
-    group_size: Option<usize>,
-}
-
-impl Default for Packing {
-    /// The files of spring 2023 that say nothing.
-    fn default() -> Self {
-        Self { method: Method::Gptq { exact_zeros: false }, group_size: None }
-    }
-}
-
-/// Fields of `quantization_config`, `quantize_config.json` (GPTQ) and `quant_config.json` (AWQ).
-const FIELDS: &[&str] = &[
-    "bits",
-    "checkpoint_format",
-    "group_size",
-    "q_group_size",
-    "quant_method",
-    "version",
-    "w_bit",
-    "zero_point",
-];
-
-impl Packing {
-    /// Reads what `config.json`, or the file beside it, says; `None` if nothing does.
-    pub(super) fn read(folder: &Path, config: &Document) -> Result<Option<Self>> {
-        if config.get("quantization_config").is_some() {
-            return Self::from(config, "quantization_config.", "").map(Some);
-        }
-        for (name, method) in [("quantize_config.json", "gptq"), ("quant_config.json", "awq")] {
-            let path = folder.join(name);
-            if path.exists() {
-                return Self::from(&Document::read(path, FIELDS)?, "", method).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    fn from(document: &Document, prefix: &str, method: &str) -> Result<Self> {
-        let field = |name: &str| format!("{prefix}{name}");
-        let first = |names: [&str; 2]| {
-            let names = names.map(field);
-            names.into_iter().find(|name| document.get(name).is_some())
-        };
-        let text = |name: &str| document.text(&[&field(name)]);
-        let is_awq = first(["w_bit", "q_group_size"]).is_some();
-        let default = if method.is_empty() && is_awq { "awq" } else { method };
-        let method =
-            text("quant_method")?.unwrap_or(if default.is_empty() { "gptq" } else { default });
-        let bits = first(["bits", "w_bit"]).unwrap_or_else(|| field("bits"));
-        if document.integer(&[&bits])?.unwrap_or(4) != 4 {
-            return Err(document.wrong(&bits, "4: start from the original weights"));
-        }
-        let group_size = match first(["group_size", "q_group_size"]) {
-            None => None,
-            Some(name) => match document.get(&name).and_then(serde_json::Value::as_i64) {
-                Some(-1) => None,
-                Some(n) if n > 0 => usize::try_from(n).ok(),
-                _ => return Err(document.wrong(&name, "-1 or the columns of a group")),
-            },
-        };
-        let expect = |name: &str, known: &[&str]| {
-            let found = text(name)?.map(str::to_lowercase);
-            if found.as_deref().is_some_and(|found| !known.contains(&found)) {
-                return Err(document.wrong(&field(name), &known.join(" or ")));
-            }
-            Ok(found)
-        };
-        let method = match method {
-            "gptq" => {
-                let format = expect("checkpoint_format", &["gptq", "gptq_v2"])?;
-                Method::Gptq { exact_zeros: format.as_deref() == Some("gptq_v2") }
-            }
-            "awq" => {
-                expect("version", &["gemm"])?;
-                if document.truth(&field("zero_point"))? == Some(false) {
-                    return Err(document.wrong(&field("zero_point"), "true"));
-                }
-                Method::Awq
-            }
-            _ => {
-                let name = field("quant_method");
-                return Err(document.wrong(&name, "gptq or awq: start from the original weights"));
-            }
-        };
-        Ok(Self { method, group_size })
-    }
-}
 
 /// One of a packed matrix's tensors, its elements row after row.
 #[derive(Debug)]
@@ -173,7 +71,7 @@ struct Matrix<'a> {
     /// Zero points, (groups, n).
     zeros: Vec<u8>,
     /// Scales, (groups, n).
-    scales: Vec<f16>,
+    scales: Vec<f32>,
     /// The group of each stored column.
     group_of: Vec<u32>,
     /// The column of the matrix that each stored one is.
@@ -189,12 +87,14 @@ pub(super) fn repack(packing: Packing, parts: &Parts<'_>) -> Result<Repacked> {
     let mut matrix = Matrix::new(packing, parts)?;
     let (n, k) = (matrix.n, matrix.k);
     let is_uniform = |block: &[u32]| block.iter().all(|group| Some(group) == block.first());
-    let encoding = if !matrix.group_of.chunks(BLOCK).all(is_uniform) {
-        Encoding::F32
-    } else if matrix.zeros.iter().all(|&zero| zero == MIDDLE) {
-        Encoding::Q4_0
-    } else {
-        Encoding::Q4_Z
+    let is_symmetric = matrix.zeros.iter().all(|&zero| zero == MIDDLE);
+    let fits_f16 = matrix.scales.iter().all(|&scale| f16::from_f32(scale).to_f32() == scale);
+    let encoding = match (is_symmetric, fits_f16) {
+        _ if !matrix.group_of.chunks(BLOCK).all(is_uniform) => Encoding::F32,
+        (true, true) => Encoding::Q4_0,
+        (false, true) => Encoding::Q4_Z,
+        (true, false) => Encoding::Q4_0_V2,
+        (false, false) => Encoding::Q4_1_V2,
     };
     let in_order = matrix.columns.is_sorted();
     if encoding == Encoding::F32 {
@@ -318,24 +218,35 @@ impl<'a> Matrix<'a> {
         let scale_and_zero = |group: u32| {
             let at = group as usize * self.n + row;
             let scale = self.scales.get(at).copied().unwrap_or_default();
-            (scale, self.zeros.get(at).copied().unwrap_or_default())
+            (scale, f32::from(self.zeros.get(at).copied().unwrap_or_default()))
         };
         if encoding == Encoding::F32 {
             for ((out, code), &group) in out.as_chunks_mut().0.iter_mut().zip(codes).zip(groups) {
                 let (scale, zero) = scale_and_zero(group);
-                let weight = scale.to_f32() * (f32::from(code) - f32::from(zero));
-                *out = weight.to_le_bytes();
+                *out = (scale * (f32::from(code) - zero)).to_le_bytes();
             }
             return;
         }
         let (scale, zero) = scale_and_zero(groups.first().copied().unwrap_or(0));
+        let half = |value| f16::from_f32(value).to_le_bytes();
+        let mut head = [0; 8];
+        let (first, second) = head.split_at_mut(4);
+        let n_head = match encoding {
+            Encoding::Q4_0 | Encoding::Q4_Z => {
+                let [a, b] = half(scale);
+                let [c, d] = half(-zero);
+                first.copy_from_slice(&[a, b, c, d]);
+                if encoding == Encoding::Q4_0 { 2 } else { 4 }
+            }
+            _ => {
+                first.copy_from_slice(&scale.to_le_bytes());
+                second.copy_from_slice(&(scale * -zero).to_le_bytes());
+                if encoding == Encoding::Q4_0_V2 { 4 } else { 8 }
+            }
+        };
+        let Some((out_head, nibbles)) = out.split_at_mut_checked(n_head) else { return };
+        out_head.iter_mut().zip(head).for_each(|(out, byte)| *out = byte);
         let (low, high) = codes.split_at(BLOCK / 2);
-        let head = if encoding == Encoding::Q4_0 { 2 } else { 4 };
-        let Some((head, nibbles)) = out.split_at_mut_checked(head) else { return };
-        let zero = f16::from_f32(-f32::from(zero)).to_le_bytes();
-        for (byte, value) in head.iter_mut().zip(scale.to_le_bytes().into_iter().chain(zero)) {
-            *byte = value;
-        }
         for ((byte, low), high) in nibbles.iter_mut().zip(low).zip(high) {
             *byte = low | high << 4;
         }
@@ -350,13 +261,13 @@ fn awq_place(row: usize) -> usize {
     AWQ_PLACES.get(row % PER_WORD).copied().unwrap_or(0)
 }
 
-fn floats(part: &Part<'_>) -> Result<Vec<f16>> {
+fn floats(part: &Part<'_>) -> Result<Vec<f32>> {
     let Some(encoding) = safetensors::encoding(part.dtype) else {
         return Err(wrong(part, format!("has dtype {}, expected F16", part.dtype)));
     };
     let mut values: Vec<f32> = zeroed(part.bytes.len() / encoding.block_bytes())?;
     encoding.decode(&part.bytes, &mut values);
-    Ok(values.into_iter().map(f16::from_f32).collect())
+    Ok(values)
 }
 
 /// The group of each column as `g_idx` lists them.

@@ -7,7 +7,7 @@ use super::buffer::Buffer;
 use super::lanes::LANES;
 use crate::error::{Error, Result};
 
-/// How a scale of four-bit weights is stored.
+/// How the scales, and minima, of four-bit weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scale {
     /// As 16-bit float.
@@ -23,8 +23,8 @@ pub(crate) enum Form {
     Q4(Scale),
     /// 4 bits, `scale · table[n]`, a scale per 32.
     Q4Codebook(Scale, &'static [i8; 16]),
-    /// 4 bits, `scale · n + min`, f16 scale and minimum per 32.
-    Q4Affine,
+    /// 4 bits, `scale · n + min`, a scale and a minimum per 32.
+    Q4Affine(Scale),
     /// 4 bits, `scale · n + scale · zero`, f16 scale and zero point per 32.
     Q4Zero,
     /// 4 bits, two-level scales and minima: Q4_K at its native size.
@@ -75,7 +75,8 @@ impl Form {
         let (unit_len, unit_bytes) = match self {
             Self::Q4(Scale::F16) | Self::Q4Codebook(Scale::F16, _) => (64, 64 + 2 * 256),
             Self::Q4(Scale::F32) | Self::Q4Codebook(Scale::F32, _) => (32, 64 + 256),
-            Self::Q4Affine | Self::Q4Zero => (32, 64 + 256),
+            Self::Q4Affine(Scale::F16) | Self::Q4Zero => (32, 64 + 256),
+            Self::Q4Affine(Scale::F32) => (32, 128 + 256),
             Self::Q4K => (256, 256 + 8 * 256),
             Self::Q6K => (256, 320 + 8 * 384),
             Self::Q8 => (64, 64 + 2 * 512),
