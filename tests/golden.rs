@@ -50,6 +50,11 @@ const fn case(path: &'static str, golden: &'static str, weights: Weights) -> Cas
     Case { path, golden, weights, exactness: MaxAbs(1e-4) }
 }
 
+/// A model that GPTQ or AWQ packed in four bits; embeddings and norms are f16.
+const fn packed(path: &'static str, golden: &'static str) -> Case {
+    case(path, golden, Quantized)
+}
+
 #[rustfmt::skip]
 const SHARED: &[Case] = &[
     case("models/gptj-tiny", "models/gptj-tiny/golden", F32),
@@ -80,6 +85,16 @@ const COMMITTED: &[Case] = &[
         weights: Quantized,
         exactness: RelativeRms(0.02),
     },
+    packed("packed/llama-gptq-sym-g32", "packed/llama-gptq-sym-g32.golden"),
+    packed("packed/llama-gptq-act-g32", "packed/llama-gptq-act-g32.golden"),
+    packed("packed/llama-gptq-v2-g128", "packed/llama-gptq-v2-g128.golden"),
+    packed("packed/llama-gptq-one-group", "packed/llama-gptq-one-group.golden"),
+    Case { weights: F32, ..packed("packed/llama-gptq-act-g16", "packed/llama-gptq-act-g16.golden") },
+    packed("packed/llama-gptq-2023", "packed/llama-gptq-2023.golden"),
+    packed("packed/llama-awq-g32", "packed/llama-awq-g32.golden"),
+    packed("packed/llama-awq-g64", "packed/llama-awq-g64.golden"),
+    packed("packed/gptj-gptq-act-g32", "packed/gptj-gptq-act-g32.golden"),
+    packed("packed/gptneox-gptq-act-g32", "packed/gptneox-gptq-act-g32.golden"),
 ];
 
 /// The decoder's cache types and how close to the reference it must stay with each.

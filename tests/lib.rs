@@ -3,6 +3,8 @@
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
 pub mod fixtures;
 pub mod golden_file;
+#[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
+pub mod torch_file;
 pub mod vocabularies;
 
 use std::fmt::Display;

@@ -37,11 +37,13 @@ class Model(Facts, Closing):
     >>> text == model.generate("Once upon a time", max_new_tokens=20, seed=1)
     True
 
-    ``path`` is a GGUF file or a Hugging Face folder; without it, the small story-writing model that
+    ``path`` is a GGUF file, a ggml file of 2023 or a Hugging Face folder; without it, the small story-writing model that
     the package carries is opened. ``threads`` defaults to the physical cores that this process may
     use, ``context_length`` to the model's own; ``cache_type`` is how sessions keep keys and values
     (``"f16"``, ``"f32"`` or ``"q8"``); ``progress`` is ``True`` for a bar, or a function that hears
-    (done, total) in bytes.
+    (done, total) in bytes. ``rms_eps``, ``n_gqa`` and ``rope_base`` replace what a file says, or what
+    is assumed where files of 2023 are silent: the epsilon of RMS norms, query heads for each
+    key/value head, the base of the rotary frequencies.
 
     A model pickles by its path: a worker process maps the file itself. It does not survive a fork.
     """
@@ -54,11 +56,21 @@ class Model(Facts, Closing):
         context_length: Optional[int] = None,
         cache_type: str = "f16",
         progress: Progress = None,
+        rms_eps: Optional[float] = None,
+        n_gqa: Optional[int] = None,
+        rope_base: Optional[float] = None,
     ) -> None:
         given_path = None if path is None else os.fsdecode(path)
         # Whoever unpickles it may work in another folder.
         self._path = None if given_path is None else os.path.abspath(given_path)
-        given = {"threads": threads, "context_length": context_length, "cache_type": cache_type}
+        given = {
+            "threads": threads,
+            "context_length": context_length,
+            "cache_type": cache_type,
+            "rms_eps": rms_eps,
+            "n_gqa": n_gqa,
+            "rope_base": rope_base,
+        }
         self._options = {name: value for name, value in given.items() if value is not None}
         heard = reporter(progress, "loading", "B")
         extra: dict[str, Any] = {} if heard is None else {"progress": heard}

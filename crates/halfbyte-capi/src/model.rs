@@ -237,6 +237,7 @@ fn loading(options: hb_model_options) -> Outcome<ModelOptions> {
         context_length: or_default(options.context_length),
         progress: callbacks::progress(options.progress, options.progress_data),
         cancel: cancel::optional(options.cancel)?,
+        ..ModelOptions::default()
     })
 }
 

@@ -1,20 +1,50 @@
 //! Which model a command works on, and how it is loaded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use halfbyte::io::Checkpoint;
 use halfbyte::model::CacheType;
-use halfbyte::{Model, ModelOptions};
+use halfbyte::{Model, ModelOptions, Overrides};
 
 use crate::output;
 
 /// Options that choose the model.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Source {
-    /// GGUF file or Hugging Face folder; without it, the small model inside this program.
+    /// GGUF file, file of 2023 or Hugging Face folder; without it, the small model inside this
+    /// program.
     #[arg(short, long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) numbers: Numbers,
+}
+
+/// Options for numbers that the file does not say, or says wrongly.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Numbers {
+    /// Epsilon of the RMS norms.
+    #[arg(long, value_name = "X")]
+    rms_eps: Option<f32>,
+    /// Query heads for each key/value head.
+    #[arg(long, value_name = "N")]
+    n_gqa: Option<usize>,
+    /// Base of the rotary frequencies.
+    #[arg(long, value_name = "X")]
+    rope_base: Option<f32>,
+}
+
+impl Numbers {
+    /// Opens the file or folder, with these numbers instead of its own.
+    pub(crate) fn open(&self, path: &Path) -> halfbyte::Result<Checkpoint> {
+        self.applied(Checkpoint::open(path)?)
+    }
+
+    fn applied(&self, mut checkpoint: Checkpoint) -> halfbyte::Result<Checkpoint> {
+        let &Self { rms_eps, n_gqa, rope_base } = self;
+        Overrides { rms_eps, n_gqa, rope_base }.apply(&mut checkpoint)?;
+        Ok(checkpoint)
+    }
 }
 
 /// Options for loading a model.
@@ -44,8 +74,11 @@ impl Source {
     /// Opens the file, the folder or the embedded model.
     pub(crate) fn checkpoint(&self) -> halfbyte::Result<Checkpoint> {
         match &self.model {
-            Some(path) => Checkpoint::open(path),
-            None => Checkpoint::from_static_bytes(halfbyte_model::NAME, halfbyte_model::BYTES),
+            Some(path) => self.numbers.open(path),
+            None => self.numbers.applied(Checkpoint::from_static_bytes(
+                halfbyte_model::NAME,
+                halfbyte_model::BYTES,
+            )?),
         }
     }
 }
@@ -63,7 +96,7 @@ impl Loading {
                 Cache::Q8 => CacheType::Q8,
             },
             progress: Some(output::hook(bar.clone())),
-            cancel: None,
+            ..ModelOptions::default()
         };
         let model = Model::from_checkpoint(&self.source.checkpoint()?, &options);
         bar.finish_and_clear();

@@ -61,6 +61,9 @@ impl Model {
                     loading.context_length = options::field("context_length", &value)?;
                 }
                 "cache_type" => loading.cache_type = options::cache_type(&value)?,
+                "rms_eps" => loading.overrides.rms_eps = options::field("rms_eps", &value)?,
+                "n_gqa" => loading.overrides.n_gqa = options::field("n_gqa", &value)?,
+                "rope_base" => loading.overrides.rope_base = options::field("rope_base", &value)?,
                 _ => progress = options::field("progress", &value)?,
             }
         }

@@ -31,5 +31,5 @@ pub use likelihood::LogLikelihood;
 pub use outcome::{Completion, FinishReason, Piece, Timings, TokenLogprob, Usage};
 pub use score::Perplexity;
 pub use session::Session;
-pub use template::ChatTemplate;
+pub use template::{ChatTemplate, TemplateOrigin};
 pub use templates_builtin::{BUILTIN_TEMPLATES, BuiltinTemplate};
