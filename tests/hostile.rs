@@ -10,6 +10,8 @@ use halfbyte::io::Checkpoint;
 use halfbyte_tests::data;
 use halfbyte_tests::fixtures::{Folder, Gguf};
 
+#[path = "hostile/adapter.rs"]
+mod adapter;
 #[path = "hostile/case.rs"]
 mod case;
 #[path = "hostile/config.rs"]
@@ -90,6 +92,43 @@ fn broken_configurations_are_typed_errors() {
     let cases = config::cases();
     assert!(cases.len() >= 15, "{} cases", cases.len());
     case::check(&cases);
+}
+
+#[test]
+fn broken_adapters_are_typed_errors() {
+    let cases = adapter::cases();
+    assert!(cases.len() >= 100, "{} cases", cases.len());
+    case::check_with(&cases, adapter::open);
+}
+
+#[test]
+fn every_prefix_and_changed_byte_of_an_adapter_is_an_error_or_an_adapter() {
+    let _alone = case::alone();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("adapter");
+    let open = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).expect("written");
+        catch_unwind(|| adapter::open(&path)).expect("no panic")
+    };
+    let (ggla, gguf) = (adapter::lora().ggla(), adapter::lora().gguf().bytes());
+    assert!(open(&ggla).is_ok() && open(&gguf).is_ok());
+    for len in (0..ggla.len()).filter(|len| len % 5 == 0 || len % 32 == 0) {
+        // A file that ends between two pairs is a smaller adapter.
+        let is_whole = open(&ggla[..len]).is_ok();
+        assert!(!is_whole || len % 32 == 0, "{len} bytes of {}", ggla.len());
+    }
+    for len in (0..gguf.len()).step_by(9) {
+        assert!(open(&gguf[..len]).is_err(), "{len} bytes of {}", gguf.len());
+    }
+    for (bytes, end) in [(&ggla, 320), (&gguf, 700)] {
+        for at in 4..end {
+            for value in [0, 0x7f, 0xff] {
+                let mut changed = bytes.clone();
+                changed[at] = value;
+                drop(open(&changed));
+            }
+        }
+    }
 }
 
 #[test]

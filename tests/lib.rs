@@ -1,6 +1,8 @@
 //! What the integration tests share: where data lies, and how failing rows are reported.
 
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
+pub mod adapters;
+#[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
 pub mod fixtures;
 pub mod golden_file;
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]

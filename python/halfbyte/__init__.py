@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging as _logging
 
+from halfbyte._adapter import Adapter
 from halfbyte._chat import Chat, Message
 from halfbyte._files import Inspection, QuantizeReport, TensorInfo, inspect, quantize
 from halfbyte._interpreter import refuse_subinterpreters as _refuse_subinterpreters
@@ -55,6 +56,7 @@ from halfbyte.errors import (
 _refuse_subinterpreters()
 
 __all__ = [
+    "Adapter",
     "AsyncStream",
     "BusyError",
     "Cancelled",

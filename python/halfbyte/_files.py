@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import os
-from typing import Any, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 from halfbyte import _native
 from halfbyte._progress import Progress, reporter
+
+if TYPE_CHECKING:
+    from halfbyte._adapter import Lora
 
 Path = Union[str, bytes, "os.PathLike[str]"]
 
@@ -58,14 +61,25 @@ class Inspection(dict[str, Any]):
         return f"<table>{rows}</table>"
 
 
-def quantize(src: Path, dst: Path, type: str = "q4_0", progress: Progress = None) -> QuantizeReport:
+def quantize(
+    src: Path,
+    dst: Path,
+    type: str = "q4_0",
+    progress: Progress = None,
+    *,
+    lora: Lora = None,
+) -> QuantizeReport:
     """Writes ``src``, a GGUF file or a Hugging Face folder, as a GGUF file in another encoding.
 
     ``type`` is such as ``"q4_0"``, ``"q8_0"`` or ``"q4_k_m"``; a wrong one lists them all. ``dst``
     appears only when it is complete, and replaces what was there. ``progress`` counts bytes.
+    ``lora`` is a LoRA adapter's path, (path, scale), or several of them, added to the weights first.
     """
+    from halfbyte._adapter import paths
+
     heard = reporter(progress, "quantizing", "B")
-    return QuantizeReport(*_native.quantize(os.fsdecode(src), os.fsdecode(dst), type, heard))
+    places = os.fsdecode(src), os.fsdecode(dst)
+    return QuantizeReport(*_native.quantize(*places, type, paths(lora), heard))
 
 
 def inspect(path: Optional[Path] = None) -> Inspection:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Union, cast, overload
 
 from halfbyte import _native
 from halfbyte import _options as options_of
+from halfbyte._adapter import Lora, natives, paths
 from halfbyte._chat import Chat, Message, pairs
 from halfbyte._closing import Closing
 from halfbyte._facts import Facts
@@ -44,6 +45,7 @@ class Model(Facts, Closing):
     (done, total) in bytes. ``rms_eps``, ``n_gqa`` and ``rope_base`` replace what a file says, or what
     is assumed where files of 2023 are silent: the epsilon of RMS norms, query heads for each
     key/value head, the base of the rotary frequencies.
+    ``lora`` is as for :meth:`with_lora`.
 
     A model pickles by its path: a worker process maps the file itself. It does not survive a fork.
     """
@@ -59,6 +61,7 @@ class Model(Facts, Closing):
         rms_eps: Optional[float] = None,
         n_gqa: Optional[int] = None,
         rope_base: Optional[float] = None,
+        lora: Lora = None,
     ) -> None:
         given_path = None if path is None else os.fsdecode(path)
         # Whoever unpickles it may work in another folder.
@@ -77,6 +80,7 @@ class Model(Facts, Closing):
         start = time.perf_counter()
         self._native = _native.Model(given_path, {**self._options, **extra})
         self._facts = self._native.facts()
+        self._adapt(lora)
         logger.info(
             "loaded %s in %.2f s: %s, %.1f MB packed, %d threads, %s",
             self.path, time.perf_counter() - start, self.architecture, self.packed_bytes / 1e6,
@@ -92,6 +96,7 @@ class Model(Facts, Closing):
         *,
         stream: Literal[False] = False,
         callback: Optional[Callback] = None,
+        lora: Lora = None,
         **options: Unpack[Options],
     ) -> Completion: ...
 
@@ -102,6 +107,7 @@ class Model(Facts, Closing):
         *,
         stream: Literal[True],
         callback: Optional[Callback] = None,
+        lora: Lora = None,
         **options: Unpack[Options],
     ) -> Stream: ...
 
@@ -112,6 +118,7 @@ class Model(Facts, Closing):
         *,
         stream: bool,
         callback: Optional[Callback] = None,
+        lora: Lora = None,
         **options: Unpack[Options],
     ) -> Union[Completion, Stream]: ...
 
@@ -138,6 +145,7 @@ class Model(Facts, Closing):
         context_policy: Optional[str] = None,
         logits_processor: Optional[options_of.LogitsProcessor] = None,
         callback: Optional[Callback] = None,
+        lora: Lora = None,
     ) -> Union[Completion, Stream]:
         """Goes on from ``prompt``, a text or token ids; returns the new text only.
 
@@ -154,7 +162,8 @@ class Model(Facts, Closing):
 
         ``logits_processor(tokens, logits)`` changes the float32 ``logits`` before a token is drawn,
         in place or by returning others. ``callback(piece)`` hears each piece; ``False`` from it
-        ends the generation, and an exception ends it and comes through.
+        ends the generation, and an exception ends it and comes through. ``lora`` is as for
+        :meth:`with_lora`, for this one text.
 
         >>> import halfbyte
         >>> model = halfbyte.Model()
@@ -166,7 +175,8 @@ class Model(Facts, Closing):
         given = {
             name: value for name, value in locals().items() if name in Options.__optional_keys__
         }
-        running = self._start(prompt, callback, given)
+        model = self if lora is None else self.with_lora(lora)
+        running = model._start(prompt, callback, given)
         return running if stream else running.result()
 
     def agenerate(
@@ -205,6 +215,35 @@ class Model(Facts, Closing):
         options_of.function("callback", callback)
         return Stream(self._native.generate(options_of.prompt(prompt), given, processor), callback)
 
+    # LoRA adapters.
+
+    def with_lora(self, lora: Lora) -> Model:
+        """A model over the same weights that reads everything with LoRA adapters; ``None``: without.
+
+        ``lora`` is a path or an open :class:`Adapter`, one of them with a scale, ``("poet/", 0.8)``,
+        or several, which work together. The weights are shared, so that this takes no memory to
+        speak of, and with open adapters microseconds; either model may be closed first.
+        """
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._options = dict(self._options)
+        other._adapt(lora)
+        if lora is None:
+            other._native = self._native.with_adapters([])
+        return other
+
+    def _adapt(self, lora: Lora) -> None:
+        self._options.pop("lora", None)
+        if lora is not None:
+            self._native = self._native.with_adapters(natives(self._native, lora))
+            # Whoever unpickles it may work in another folder.
+            self._options["lora"] = [(os.path.abspath(path), s) for path, s in paths(lora)]
+
+    @property
+    def lora(self) -> list[tuple[str, float]]:
+        """The paths of the LoRA adapters, and what each is multiplied by."""
+        return list(self._options.get("lora", []))
+
     # Conversations and sessions.
 
     def chat(
@@ -218,9 +257,12 @@ class Model(Facts, Closing):
         """A conversation; see :class:`Chat`."""
         return Chat(self, system=system, template=template, messages=messages, **options)
 
-    def session(self) -> Session:
-        """One text in the making, kept between calls; see :class:`Session`."""
-        return Session(self)
+    def session(self, *, lora: Lora = None) -> Session:
+        """One text in the making, kept between calls; see :class:`Session`.
+
+        ``lora`` is as for :meth:`with_lora`; without it the session has the model's adapters.
+        """
+        return Session(self, lora=lora)
 
     def apply_chat_template(
         self,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Optional, Union, overload
 
 from halfbyte import _native
 from halfbyte import _options as options_of
+from halfbyte._adapter import Lora, natives
 from halfbyte._closing import Closing
 from halfbyte._facts import native_model
 from halfbyte._files import Path
@@ -35,9 +36,11 @@ class Session(Closing):
     One stream at a time: a second one raises :class:`BusyError` until the first has ended.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, lora: Lora = None) -> None:
         self._model = model
         self._native: _native.Session = native_model(model).session()
+        if lora is not None:
+            self.set_lora(lora)
 
     @overload
     def generate(
@@ -96,6 +99,15 @@ class Session(Closing):
         else:
             self._native.append_tokens(added)
 
+    def set_lora(self, lora: Lora) -> None:
+        """Reads tokens with these LoRA adapters, in place of those that it had; ``None`` for none.
+
+        ``lora`` is a path or an :class:`Adapter`, one of them with a scale, ``("poet/", 0.8)``, or
+        several. The weights stay where they are: with open adapters this takes microseconds. The
+        tokens stay; what was computed of them is computed anew when it is next needed.
+        """
+        self._native.set_adapters(natives(native_model(self._model), lora))
+
     def truncate(self, n_tokens: int) -> None:
         """Forgets all tokens from ``n_tokens`` on."""
         self._native.truncate(n_tokens)
@@ -116,7 +128,7 @@ class Session(Closing):
         self._native.save(os.fsdecode(path))
 
     def load(self, path: Path) -> None:
-        """Goes on from a file that :meth:`save` wrote with the same model."""
+        """Goes on from a file that :meth:`save` wrote with the same model and adapters."""
         self._native.load(os.fsdecode(path))
 
     @property

@@ -87,21 +87,31 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens every case's input; lists all that went wrong.
+/// Opens every case's input as a model; lists all that went wrong.
 pub(crate) fn check(cases: &[Case]) {
+    check_with(cases, |path| Checkpoint::open(path).map(drop));
+}
+
+/// As [`check`], for inputs that `open` opens.
+pub(crate) fn check_with(cases: &[Case], open: impl Fn(&Path) -> halfbyte::Result<()>) {
     let _alone = alone();
     let mut failures = Vec::new();
     for case in cases {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = (case.write)(dir.path());
-        if let Err(why) = check_one(case, dir.path(), &path) {
+        if let Err(why) = check_one(case, dir.path(), &path, &open) {
             failures.push(format!("{}: {why}", case.name));
         }
     }
     assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
 }
 
-fn check_one(case: &Case, folder: &Path, path: &Path) -> Result<(), String> {
+fn check_one(
+    case: &Case,
+    folder: &Path,
+    path: &Path,
+    open: impl Fn(&Path) -> halfbyte::Result<()>,
+) -> Result<(), String> {
     let files = std::fs::read_dir(folder).map_err(|e| e.to_string())?;
     let n_bytes: u64 = files.flatten().flat_map(|f| f.metadata()).map(|m| m.len()).sum();
     let allowed = 2 * n_bytes as usize + (16 << 20);
@@ -111,7 +121,7 @@ fn check_one(case: &Case, folder: &Path, path: &Path) -> Result<(), String> {
         let before = IN_USE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
         let start = Stopwatch::start();
-        let opened = catch_unwind(AssertUnwindSafe(|| Checkpoint::open(path)));
+        let opened = catch_unwind(AssertUnwindSafe(|| open(path)));
         fastest = fastest.min(start.elapsed());
         let used = PEAK.load(Ordering::Relaxed).saturating_sub(before);
         let error = match opened {

@@ -34,9 +34,11 @@ const REFERENCE_MAY_IMPORT: &[&str] = &["error", "cancel", "progress", "io", "qu
 
 /// The parts of `model` that are data, not computation: the reference shares them.
 const REFERENCE_MODEL_NAMES: &[&str] = &[
+    "adapter",
     "architecture",
     "config",
     "ARCHITECTURES",
+    "Adapter",
     "Architecture",
     "Mlp",
     "ModelConfig",

@@ -810,7 +810,7 @@ hb_status hb_session_tokens(struct hb_session *session,
                             size_t *n_tokens);
 
 /**
- * Empties a session.
+ * Empties a session. It keeps its adapters.
  */
 hb_status hb_session_reset(struct hb_session *session);
 
@@ -819,6 +819,48 @@ hb_status hb_session_reset(struct hb_session *session);
  * nothing.
  */
 hb_status hb_session_free(struct hb_session *session);
+
+/**
+ * Opens a LoRA adapter for model: a PEFT folder (adapter_config.json and
+ * adapter_model.safetensors), a GGUF adapter, or a ggla file of 2023.
+ *
+ * The caller frees it with hb_adapter_free; *adapter is NULL after a failure. HB_INVALID_ARGUMENT
+ * if it is more than LoRA (DoRA, trained biases, whole modules) or made for another architecture,
+ * HB_MALFORMED if its matrices are of another size than the model's.
+ */
+hb_status hb_adapter_open(struct hb_model *model, const char *path, struct hb_adapter **adapter);
+
+/**
+ * Frees an adapter. Models and sessions that use it go on unharmed. NULL is nothing.
+ */
+hb_status hb_adapter_free(struct hb_adapter *adapter);
+
+/**
+ * Lets a session read its tokens with n adapters, adapter i times scales[i], in place of those that
+ * it had; none for n = 0. With scales NULL each counts once.
+ *
+ * Takes microseconds. The tokens stay; what was computed of them is computed anew when it is next
+ * needed, unless nothing changes. Results are those of a session that had these adapters from the
+ * start.
+ */
+hb_status hb_session_set_adapters(struct hb_session *session,
+                                  struct hb_adapter *const *adapters,
+                                  const float *scales,
+                                  size_t n);
+
+/**
+ * Makes a second model over the same weights that has n adapters, adapter i times scales[i], in
+ * place of those that model has: everything that starts from it reads its tokens with them. With
+ * scales NULL each counts once.
+ *
+ * Takes microseconds and no memory to speak of. The caller frees it with hb_model_free;
+ * *adapted is NULL after a failure. Either model may be freed first.
+ */
+hb_status hb_model_with_adapters(struct hb_model *model,
+                                 struct hb_adapter *const *adapters,
+                                 const float *scales,
+                                 size_t n,
+                                 struct hb_model **adapted);
 
 /**
  * Fills options with the defaults; size is sizeof(hb_generation_options) in the caller's program.

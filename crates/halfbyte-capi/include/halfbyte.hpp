@@ -175,6 +175,8 @@ inline std::vector<hb_message> messages(const std::vector<Message> &given) {
 
 } // namespace detail
 
+struct Scaled;
+
 /// A loaded model. Immutable: threads and sessions share it.
 class Model {
   public:
@@ -234,9 +236,14 @@ class Model {
         });
     }
 
+    /// A model over the same weights that reads everything with adapters.
+    Model with_adapters(const std::vector<Scaled> &adapters) const;
+
     hb_model *get() const noexcept { return handle_.get(); }
 
   private:
+    explicit Model(hb_model *model) : handle_(model) {}
+
     static hb_model *open(const char *path, const ModelOptions &options) {
         return detail::made<hb_model>(
             [&](hb_model **model) { return hb_model_open(path, &options, model); });
@@ -244,6 +251,51 @@ class Model {
 
     detail::Handle<hb_model, hb_model_free> handle_;
 };
+
+/// A LoRA adapter for models of one shape: a PEFT folder, a GGUF adapter or a ggla file.
+class Adapter {
+  public:
+    Adapter(const Model &model, const std::string &path)
+        : handle_(detail::made<hb_adapter>([&](hb_adapter **adapter) {
+              return hb_adapter_open(model.get(), detail::c_text(path), adapter);
+          })) {}
+
+    hb_adapter *get() const noexcept { return handle_.get(); }
+
+  private:
+    detail::Handle<hb_adapter, hb_adapter_free> handle_;
+};
+
+/// An adapter, and what it is multiplied by.
+struct Scaled {
+    const Adapter &adapter;
+    float scale = 1;
+};
+
+namespace detail {
+
+/// Adapters as C takes them.
+struct Adapters {
+    explicit Adapters(const std::vector<Scaled> &given) {
+        for (const Scaled &one : given) {
+            handles.push_back(one.adapter.get());
+            scales.push_back(one.scale);
+        }
+    }
+
+    std::vector<hb_adapter *> handles;
+    std::vector<float> scales;
+};
+
+} // namespace detail
+
+inline Model Model::with_adapters(const std::vector<Scaled> &adapters) const {
+    const detail::Adapters given(adapters);
+    return Model(detail::made<hb_model>([&](hb_model **adapted) {
+        return hb_model_with_adapters(get(), given.handles.data(), given.scales.data(),
+                                      given.handles.size(), adapted);
+    }));
+}
 
 /// A running generation; its pieces come in a range-for, once.
 class Generation {
@@ -339,7 +391,7 @@ class Session {
         : handle_(detail::made<hb_session>(
               [&](hb_session **session) { return hb_session_new(model.get(), session); })) {}
 
-    /// What save() wrote for the same model.
+    /// What save() wrote for the same model with the same adapters.
     Session(const Model &model, const std::string &path)
         : handle_(detail::made<hb_session>([&](hb_session **session) {
               return hb_session_load(model.get(), detail::c_text(path), session);
@@ -349,6 +401,13 @@ class Session {
         check(hb_session_save(get(), detail::c_text(path)));
     }
     void reset() const { check(hb_session_reset(get())); }
+
+    /// Reads tokens with these adapters from here on.
+    void set_adapters(const std::vector<Scaled> &adapters) const {
+        const detail::Adapters given(adapters);
+        check(hb_session_set_adapters(get(), given.handles.data(), given.scales.data(),
+                                      given.handles.size()));
+    }
 
     std::vector<std::uint32_t> tokens() const {
         return detail::elements<std::uint32_t>([&](auto *place, std::size_t room, std::size_t *n) {

@@ -37,10 +37,13 @@ mod chat;
 
 mod session;
 
+mod adapter;
+
 mod options;
 
 mod generation;
 
+pub use adapter::*;
 pub use callbacks::*;
 pub use cancel::*;
 pub use chat::*;

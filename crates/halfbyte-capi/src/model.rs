@@ -143,6 +143,12 @@ impl Model {
         Err(Failure::new(HB_FORKED, message))
     }
 
+    /// A model over the same weights with `adapters`.
+    pub(crate) fn with_adapters(&self, adapters: &[(halfbyte::Adapter, f32)]) -> Outcome<Self> {
+        let model = self.here()?.with_adapters(adapters)?;
+        Ok(Self { model, process: self.process, is_embedded: self.is_embedded })
+    }
+
     /// The template of that name or Jinja source; for `None` the model's own.
     pub(crate) fn template(&self, name: Option<&str>) -> Outcome<ChatTemplate> {
         let model = self.here()?;

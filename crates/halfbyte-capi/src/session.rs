@@ -84,6 +84,16 @@ impl Lease {
         self.text = Some(Text::Plain(session));
     }
 
+    /// Reads tokens with `adapters` from here on.
+    pub(crate) fn set_adapters(&mut self, adapters: &[(halfbyte::Adapter, f32)]) -> Outcome<()> {
+        match &mut self.text {
+            Some(Text::Plain(session)) => session.set_adapters(adapters)?,
+            Some(Text::Chat(chat, _)) => chat.set_adapters(adapters)?,
+            None => return Err(away()),
+        }
+        Ok(())
+    }
+
     /// The session as a conversation by the template of that name; the same one goes on.
     pub(crate) fn chat(&mut self, name: Option<&str>) -> Outcome<&mut Chat> {
         let is_same = matches!(&self.text, Some(Text::Chat(_, old)) if old.as_deref() == name);
@@ -138,11 +148,12 @@ pub unsafe extern "C" fn hb_session_new(
     })
 }
 
-/// Makes a session of what hb_session_save wrote for the same model. The caller frees it; *session
-/// is NULL after a failure.
+/// Makes a session of what hb_session_save wrote for the same model with the same adapters. The
+/// caller frees it; *session is NULL after a failure.
 ///
 /// HB_NOT_FOUND, HB_IO; HB_UNSUPPORTED for a file that is no session, HB_MALFORMED for a damaged one,
-/// HB_INVALID_ARGUMENT for another model's, HB_CONTEXT_FULL for more than context_length tokens.
+/// HB_INVALID_ARGUMENT for another model's or other adapters', HB_CONTEXT_FULL for more than
+/// context_length tokens.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_session_load(
     model: *mut hb_model,
@@ -197,13 +208,13 @@ pub unsafe extern "C" fn hb_session_tokens(
     })
 }
 
-/// Empties a session.
+/// Empties a session. It keeps its adapters.
 #[unsafe(no_mangle)]
 pub extern "C" fn hb_session_reset(session: *mut hb_session) -> hb_status {
     boundary(|| {
-        let session = handles::get(session)?;
-        let mut lease = session.lend()?;
-        lease.set(session.model.here()?.session());
+        let mut lease = handles::get(session)?.lend()?;
+        let fresh = lease.session()?.model().session();
+        lease.set(fresh);
         Ok(HB_OK)
     })
 }

@@ -1,11 +1,13 @@
 //! Which model a command works on, and how it is loaded.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::ValueEnum;
 use halfbyte::io::Checkpoint;
 use halfbyte::model::CacheType;
-use halfbyte::{Model, ModelOptions, Overrides};
+use halfbyte::{Adapter, Model, ModelOptions, Overrides};
 
 use crate::output;
 
@@ -61,6 +63,41 @@ pub(crate) struct Loading {
     /// How keys and values are kept.
     #[arg(long, value_enum, default_value_t = Cache::F16)]
     cache_type: Cache,
+    #[command(flatten)]
+    pub(crate) adapters: Adapters,
+}
+
+/// LoRA adapters, each with a scale.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Adapters {
+    /// LoRA adapter (PEFT folder, GGUF adapter or ggla file), times SCALE; may be repeated.
+    #[arg(long, value_name = "PATH[=SCALE]")]
+    lora: Vec<ScaledPath>,
+}
+
+/// `PATH[=SCALE]`.
+#[derive(Clone, Debug, PartialEq)]
+struct ScaledPath(PathBuf, f32);
+
+impl FromStr for ScaledPath {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        // A path may end like a scale: what exists is a path.
+        let parts = text.rsplit_once('=').filter(|_| !Path::new(text).exists());
+        let scaled = parts.and_then(|(path, scale)| Some((path, scale.parse().ok()?)));
+        Ok(scaled.map_or_else(|| Self(text.into(), 1.0), |(path, scale)| Self(path.into(), scale)))
+    }
+}
+
+impl Adapters {
+    /// Opens them with `open`.
+    pub(crate) fn open(
+        &self,
+        open: impl Fn(&Path) -> halfbyte::Result<Adapter>,
+    ) -> halfbyte::Result<Vec<(Adapter, f32)>> {
+        self.lora.iter().map(|ScaledPath(path, scale)| Ok((open(path)?, *scale))).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -84,7 +121,7 @@ impl Source {
 }
 
 impl Loading {
-    /// Loads the model, with a progress bar for a terminal.
+    /// Loads the model with its adapters, with a progress bar for a terminal.
     pub(crate) fn load(&self) -> halfbyte::Result<Model> {
         let bar = output::bar("loading", true);
         let options = ModelOptions {
@@ -100,6 +137,35 @@ impl Loading {
         };
         let model = Model::from_checkpoint(&self.source.checkpoint()?, &options);
         bar.finish_and_clear();
-        model
+        let model = model?;
+        model.with_adapters(&self.adapters.open(|path| model.open_adapter(path))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_is_a_number_after_the_last_equals_sign_of_no_path() {
+        let here = env!("CARGO_MANIFEST_DIR");
+        let in_folder = format!("{here}=2");
+        for (text, path, scale) in [
+            ("lora", "lora", 1.0),
+            ("lora=0.5", "lora", 0.5),
+            ("lora=-2", "lora", -2.0),
+            ("r=8=0.5", "r=8", 0.5),
+            ("a=b", "a=b", 1.0),
+            (here, here, 1.0),
+            (&in_folder, here, 2.0),
+        ] {
+            let expected = ScaledPath(path.into(), scale);
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("alpha=16");
+        std::fs::write(&path, "").expect("written");
+        let text = path.to_str().expect("a path");
+        assert_eq!(text.parse(), Ok(ScaledPath(path.clone(), 1.0)));
     }
 }

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use halfbyte::QuantizeType;
 use halfbyte::io::Checkpoint;
 use halfbyte::model::{ModelConfig, packed_size};
 use halfbyte::tokenizer::Tokenizer;
+use halfbyte::{Adapter, QuantizeType};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -17,13 +17,15 @@ use crate::error::{config, raise};
 /// (source bytes, bytes, weights, tensors, fallbacks) of a quantized file.
 type Quantized = (u64, u64, u64, usize, Vec<String>);
 
-/// Writes a checkpoint as a GGUF file with its matrices in another encoding.
+/// Writes a checkpoint as a GGUF file with its matrices in another encoding, LoRA adapters, given as
+/// paths with scales, added first.
 #[pyfunction]
 pub(crate) fn quantize(
     py: Python<'_>,
     source: PathBuf,
     destination: PathBuf,
     kind: &str,
+    adapters: Vec<(PathBuf, f32)>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Quantized> {
     // Encoding shares the process's threads, which stay behind when it forks.
@@ -35,12 +37,18 @@ pub(crate) fn quantize(
     let call = Call::new(progress);
     let report = call.run(py, || {
         let checkpoint = Checkpoint::open(source)?;
+        let open = |(path, scale): &(PathBuf, f32)| {
+            Ok((Adapter::open(path, &ModelConfig::from_checkpoint(&checkpoint)?)?, *scale))
+        };
+        let adapters = adapters.iter().map(open).collect::<halfbyte::Result<Vec<_>>>()?;
         let heard = call.progress();
-        halfbyte::quantize(&checkpoint, &destination, kind, call.cancel(), &mut |done, total| {
+        let mut report = |done, total| {
             if let Some(progress) = &heard {
                 progress.report(done, total);
             }
-        })
+        };
+        let merged = (&checkpoint, adapters.as_slice());
+        halfbyte::quantize_merged(merged, &destination, kind, call.cancel(), &mut report)
     })?;
     Ok((report.source_bytes, report.bytes, report.weights, report.tensors, report.fallbacks))
 }

@@ -3,6 +3,7 @@
 //! What Python users see is in `python/halfbyte`; its classes hold the ones here. Start reading at
 //! `_native`, which lists every export, and at `Call`, through which every long call goes.
 
+mod adapter;
 mod call;
 mod chat;
 mod error;
@@ -16,6 +17,8 @@ mod session;
 /// The native half of the package halfbyte; use `halfbyte` itself.
 #[pyo3::pymodule]
 mod _native {
+    #[pymodule_export]
+    use crate::adapter::Adapter;
     #[pymodule_export]
     use crate::chat::Chat;
     #[pymodule_export]

@@ -8,6 +8,7 @@ use halfbyte::tokenizer::Specials;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict};
 
+use crate::adapter::{Adapter, Scaled, list};
 use crate::call::{Call, check_process};
 use crate::chat::template;
 use crate::error::{closed, config, raise};
@@ -273,6 +274,18 @@ impl Model {
         let messages = options::messages(messages)?;
         let template = template(&model, template_name)?;
         Call::new(None).run(py, || template.apply(&messages, add_generation_prompt))
+    }
+
+    /// Opens a LoRA adapter for this model.
+    fn open_adapter(&self, py: Python<'_>, path: PathBuf) -> PyResult<Adapter> {
+        let model = self.open()?;
+        Ok(Call::new(None).run(py, || model.open_adapter(path))?.into())
+    }
+
+    /// A model over the same weights with these adapters, each times its number.
+    fn with_adapters(&self, adapters: Scaled<'_>) -> PyResult<Self> {
+        let model = self.open()?.with_adapters(&list(&adapters)).map_err(raise)?;
+        Ok(Self { model: RwLock::new(Some(model)), process: self.process })
     }
 
     /// A fresh session.

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::adapter::{Scaled, list};
 use crate::call::{Call, check_process};
-use crate::error::{busy, closed};
+use crate::error::{busy, closed, raise};
 use crate::generation::{Generation, Home};
 use crate::options;
 
@@ -156,6 +157,12 @@ impl Session {
     fn append_tokens(&self, py: Python<'_>, tokens: &Bound<'_, PyAny>) -> PyResult<()> {
         let tokens: Vec<u32> = options::field("tokens", tokens)?;
         self.run(py, |session| session.append_tokens(&tokens))
+    }
+
+    /// Reads tokens with these adapters, each times its number, from here on.
+    fn set_adapters(&self, adapters: Scaled<'_>) -> PyResult<()> {
+        let adapters = list(&adapters);
+        self.with(|session| session.set_adapters(&adapters))?.map_err(raise)
     }
 
     /// Forgets all tokens from `n_tokens` on.

@@ -38,6 +38,9 @@ pub use generate::{
     Hooks, Message, PROMPT_CHUNK, Piece, Role, Session,
 };
 pub use kernels::{Isa, IsaSupport, default_threads};
-pub use model::{Model, ModelOptions, Overrides, QuantizeReport, QuantizeType, quantize};
+pub use model::{
+    Adapter, Model, ModelOptions, Overrides, QuantizeReport, QuantizeType, quantize,
+    quantize_merged,
+};
 pub use nn::QLinear;
 pub use progress::Progress;

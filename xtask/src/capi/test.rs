@@ -25,7 +25,7 @@ const EXAMPLES: &[(&str, &str)] = &[
 
 /// The programs of `tests/c` that count their own cases; they are given [`MODEL`], or "quick".
 const TESTS: &[&str] =
-    &["layout.c", "memory.c", "misuse.c", "options.c", "stress.c", "wrapper.cpp"];
+    &["adapters.c", "layout.c", "memory.c", "misuse.c", "options.c", "stress.c", "wrapper.cpp"];
 
 /// A small model with a SentencePiece vocabulary.
 const MODEL: &str = "tests/data/llama-1k.q4_0.gguf";

@@ -1,15 +1,20 @@
 /* Wrong handles, NULL, wrong counts, wrong text, wrong sizes: each has its status, none crashes. */
 
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapter.h"
 #include "expect.h"
+
+#define ADAPTER "misuse-adapter.bin"
 
 static hb_model *model;
 static hb_session *session;
 static hb_generation *generation;
 static hb_cancel *cancel;
+static hb_adapter *adapter;
 
 static hb_generation_options options(void)
 {
@@ -32,6 +37,8 @@ static void with_wrong_model(hb_model *wrong, hb_status status)
     const hb_message message = {"user", "Hi"};
     hb_model_info info = {0};
     hb_session *place = session;
+    hb_adapter *opened = adapter;
+    hb_model *made = model;
     char text[16];
     float numbers[16];
     uint32_t ids[16];
@@ -46,6 +53,10 @@ static void with_wrong_model(hb_model *wrong, hb_status status)
     EXPECT(status, hb_logits(wrong, tokens, 2, NULL, numbers, 16, &n));
     EXPECT(status, hb_embed(wrong, "a", NULL, numbers, 16, &n));
     EXPECT(status, hb_apply_chat_template(wrong, NULL, &message, 1, 1, text, sizeof text, &n));
+    EXPECT(status, hb_adapter_open(wrong, "adapter", &opened));
+    HOLDS(opened == NULL);
+    EXPECT(status, hb_model_with_adapters(wrong, NULL, NULL, 0, &made));
+    HOLDS(made == NULL);
     EXPECT(wrong == NULL ? HB_OK : status, hb_model_free(wrong));
 }
 
@@ -58,6 +69,7 @@ static void with_wrong_session(hb_session *wrong, hb_status status)
     EXPECT(status, hb_session_save(wrong, "session"));
     EXPECT(status, hb_session_tokens(wrong, NULL, 0, &n));
     EXPECT(status, hb_session_reset(wrong));
+    EXPECT(status, hb_session_set_adapters(wrong, &adapter, NULL, 1));
     EXPECT(status, hb_generate(wrong, "a", NULL, go_on, NULL, NULL));
     EXPECT(status, hb_generation_start(wrong, "a", NULL, &place));
     HOLDS(place == NULL);
@@ -74,6 +86,16 @@ static void with_wrong_generation(hb_generation *wrong, hb_status status)
     EXPECT(status, hb_generation_next(wrong, text, sizeof text, NULL));
     EXPECT(status, hb_generation_get_report(wrong, &report));
     EXPECT(wrong == NULL ? HB_OK : status, hb_generation_free(wrong));
+}
+
+static void with_wrong_adapter(hb_adapter *wrong, hb_status status)
+{
+    hb_adapter *const both[] = {adapter, wrong};
+    hb_model *made = model;
+    EXPECT(status, hb_session_set_adapters(session, both, NULL, 2));
+    EXPECT(status, hb_model_with_adapters(model, both, NULL, 2, &made));
+    HOLDS(made == NULL);
+    EXPECT(wrong == NULL ? HB_OK : status, hb_adapter_free(wrong));
 }
 
 static void with_wrong_cancel(hb_cancel *wrong, hb_status status)
@@ -106,6 +128,7 @@ static void wrong_handles(void)
     hb_session *freed_session = NULL;
     hb_generation *freed_generation = NULL;
     hb_cancel *freed_cancel = NULL;
+    hb_adapter *freed_adapter = NULL;
     uint64_t random = 1;
     size_t i;
     void *wrong[] = {NULL, &random, (void *)1, (void *)2, (void *)UINTPTR_MAX,
@@ -114,6 +137,8 @@ static void wrong_handles(void)
     EXPECT(HB_OK, hb_session_new(freed_model, &freed_session));
     EXPECT(HB_OK, hb_generation_start(freed_session, "a", NULL, &freed_generation));
     EXPECT(HB_OK, hb_cancel_new(&freed_cancel));
+    EXPECT(HB_OK, hb_adapter_open(freed_model, ADAPTER, &freed_adapter));
+    EXPECT(HB_OK, hb_adapter_free(freed_adapter));
     EXPECT(HB_OK, hb_model_free(freed_model));
     EXPECT(HB_OK, hb_session_free(freed_session));
     EXPECT(HB_OK, hb_generation_free(freed_generation));
@@ -124,6 +149,7 @@ static void wrong_handles(void)
         with_wrong_session((hb_session *)wrong[i], status);
         with_wrong_generation((hb_generation *)wrong[i], status);
         with_wrong_cancel((hb_cancel *)wrong[i], status);
+        with_wrong_adapter((hb_adapter *)wrong[i], status);
     }
     with_wrong_model(freed_model, HB_INVALID_HANDLE);
     with_wrong_model((hb_model *)session, HB_INVALID_HANDLE);
@@ -133,6 +159,9 @@ static void wrong_handles(void)
     with_wrong_session((hb_session *)generation, HB_INVALID_HANDLE);
     with_wrong_generation(freed_generation, HB_INVALID_HANDLE);
     with_wrong_generation((hb_generation *)session, HB_INVALID_HANDLE);
+    with_wrong_adapter(freed_adapter, HB_INVALID_HANDLE);
+    with_wrong_adapter((hb_adapter *)model, HB_INVALID_HANDLE);
+    with_wrong_session((hb_session *)adapter, HB_INVALID_HANDLE);
     with_wrong_cancel(freed_cancel, HB_INVALID_HANDLE);
     with_wrong_cancel((hb_cancel *)model, HB_INVALID_HANDLE);
     for (i = 0; i < 2000; i++) {
@@ -144,6 +173,9 @@ static void wrong_handles(void)
 
 static void null_pointers(void)
 {
+    float scale = 1;
+    hb_adapter *opened = adapter;
+    hb_model *made = model;
     const uint32_t tokens[] = {1, 2};
     const hb_message message = {"user", "Hi"}, no_role = {NULL, "Hi"}, no_content = {"user", NULL};
     hb_generation_options how = options();
@@ -191,6 +223,12 @@ static void null_pointers(void)
     EXPECT(HB_NULL_ARGUMENT, hb_generation_get_report(generation, NULL));
     EXPECT(HB_NULL_ARGUMENT, hb_generation_options_init(NULL, sizeof how));
     EXPECT(HB_NULL_ARGUMENT, hb_cancel_new(NULL));
+    EXPECT(HB_NULL_ARGUMENT, hb_adapter_open(model, NULL, &opened));
+    HOLDS(opened == NULL);
+    EXPECT(HB_NULL_ARGUMENT, hb_adapter_open(model, ADAPTER, NULL));
+    EXPECT(HB_NULL_ARGUMENT, hb_session_set_adapters(session, NULL, &scale, 1));
+    EXPECT(HB_NULL_ARGUMENT, hb_model_with_adapters(model, NULL, &scale, 1, &made));
+    EXPECT(HB_NULL_ARGUMENT, hb_model_with_adapters(model, &adapter, &scale, 1, NULL));
     how.n_stop = 1;
     EXPECT(HB_NULL_ARGUMENT, hb_generation_start(session, "a", &how, &place));
     how.n_stop = 0;
@@ -211,8 +249,16 @@ static void counts_and_buffers(void)
     float numbers[8];
     char text[8];
     size_t n, i;
+    hb_model *made;
+    const float scales[] = {NAN, INFINITY, -INFINITY};
+    for (i = 0; i < 3; i++) {
+        EXPECT(HB_INVALID_ARGUMENT, hb_session_set_adapters(session, &adapter, &scales[i], 1));
+        EXPECT(HB_INVALID_ARGUMENT, hb_model_with_adapters(model, &adapter, &scales[i], 1, &made));
+    }
     for (i = 0; i < sizeof huge / sizeof *huge; i++) {
         EXPECT(HB_INVALID_ARGUMENT, hb_detokenize(model, many, huge[i], text, 8, &n));
+        EXPECT(HB_INVALID_ARGUMENT, hb_session_set_adapters(session, &adapter, NULL, huge[i]));
+        EXPECT(HB_INVALID_ARGUMENT, hb_model_with_adapters(model, &adapter, NULL, huge[i], &made));
         EXPECT(HB_INVALID_ARGUMENT, hb_logits(model, many, huge[i], NULL, numbers, 8, &n));
         EXPECT(HB_INVALID_ARGUMENT, hb_generation_start_tokens(session, many, huge[i], NULL, &place));
         EXPECT(HB_INVALID_ARGUMENT, hb_generation_start_chat(session, NULL, &message, huge[i], NULL, &place));
@@ -247,6 +293,8 @@ static void counts_and_buffers(void)
         EXPECT(HB_INVALID_ARGUMENT, hb_session_tokens(session, (uint32_t *)1, i, &n));
         EXPECT(HB_INVALID_ARGUMENT, hb_embed(model, "a", NULL, (float *)((char *)numbers + 2), i, &n));
     }
+    EXPECT(HB_INVALID_ARGUMENT, hb_session_set_adapters(session, (hb_adapter **)(void *)((char *)many + 1), NULL, 1));
+    EXPECT(HB_INVALID_ARGUMENT, hb_session_set_adapters(session, &adapter, (float *)(void *)((char *)many + 2), 1));
     EXPECT(HB_NOT_FOUND, hb_session_load(model, "/nonexistent/session", &loaded));
     HOLDS(loaded == NULL);
     EXPECT(HB_NOT_FOUND, hb_session_save(session, "/nonexistent/session"));
@@ -317,6 +365,7 @@ static void wrong_texts(void)
     hb_generation *place;
     hb_session *loaded;
     hb_model *opened;
+    hb_adapter *wrong;
     char text[64];
     float numbers[8];
     size_t n, i;
@@ -327,6 +376,7 @@ static void wrong_texts(void)
         EXPECT(HB_INVALID_UTF8, hb_embed(model, WRONG[i], NULL, numbers, 8, &n));
         EXPECT(HB_INVALID_UTF8, hb_session_load(model, WRONG[i], &loaded));
         EXPECT(HB_INVALID_UTF8, hb_session_save(session, WRONG[i]));
+        EXPECT(HB_INVALID_UTF8, hb_adapter_open(model, WRONG[i], &wrong));
         EXPECT(HB_INVALID_UTF8, hb_generate(session, WRONG[i], NULL, go_on, NULL, NULL));
         EXPECT(HB_INVALID_UTF8, hb_generation_start(session, WRONG[i], NULL, &place));
         EXPECT(HB_INVALID_UTF8, hb_generation_start_chat(session, NULL, &bad_role, 1, NULL, &place));
@@ -343,6 +393,9 @@ static void wrong_texts(void)
     EXPECT(HB_INVALID_ARGUMENT, hb_generation_start_chat(session, NULL, &message, 1, NULL, &place));
     EXPECT(HB_NOT_FOUND, hb_model_open("/nonexistent/model.gguf", NULL, &opened));
     EXPECT(HB_NOT_FOUND, hb_model_open("", NULL, &opened));
+    EXPECT(HB_NOT_FOUND, hb_adapter_open(model, "/nonexistent/adapter", &wrong));
+    EXPECT(HB_UNSUPPORTED, hb_adapter_open(model, ".", &wrong));
+    HOLDS(wrong == NULL);
     HOLDS(opened == NULL);
 }
 
@@ -355,6 +408,8 @@ int main(void)
     EXPECT(HB_OK, hb_session_new(model, &session));
     EXPECT(HB_OK, hb_session_new(model, &other));
     EXPECT(HB_OK, hb_cancel_new(&cancel));
+    HOLDS(write_adapter(model, ADAPTER));
+    EXPECT(HB_OK, hb_adapter_open(model, ADAPTER, &adapter));
     EXPECT(HB_OK, hb_generation_start(other, "Once", NULL, &generation));
     wrong_handles();
     null_pointers();
@@ -372,5 +427,7 @@ int main(void)
     EXPECT(HB_OK, hb_session_free(session));
     EXPECT(HB_OK, hb_generation_free(others));
     EXPECT(HB_OK, hb_cancel_free(cancel));
+    EXPECT(HB_OK, hb_adapter_free(adapter));
+    remove(ADAPTER);
     return summary("misuse");
 }

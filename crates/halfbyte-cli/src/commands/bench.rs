@@ -90,7 +90,7 @@ impl Measured {
     /// Times a prompt of `n` tokens.
     fn prompt(&mut self, model: &Model, cancel: &Cancel, n: usize) -> anyhow::Result<()> {
         self.int8.push(model.decoder().int8_ops_per_second());
-        let mut cache = model.decoder().new_cache(model.cache_type());
+        let mut cache = model.new_cache();
         let start = Instant::now();
         feed(model, cancel, &mut cache, n)?;
         self.prompt.push(start.elapsed());
@@ -108,7 +108,7 @@ impl Measured {
         (depth, batch): (usize, usize),
         n: usize,
     ) -> anyhow::Result<()> {
-        let mut first = model.decoder().new_cache(model.cache_type());
+        let mut first = model.new_cache();
         feed(model, cancel, &mut first, depth)?;
         let mut caches = vec![first; batch];
         for i in 0..n {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use halfbyte::io::Checkpoint;
+use halfbyte::model::ModelConfig;
 use halfbyte::reference::Reference;
 use halfbyte::tokenizer::{Specials, Tokenizer};
-use halfbyte::{FinishReason, GenerationConfig, Hooks};
+use halfbyte::{Adapter, FinishReason, GenerationConfig, Hooks};
 use serde_json::json;
 
 use crate::model::Loading;
@@ -40,7 +40,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     let config = args.sampling.config();
     config.validate()?;
     if args.reference {
-        return reference(&args.loading.source.checkpoint()?, &prompt, &config, args.json);
+        return reference(&args.loading, &prompt, &config, args.json);
     }
     let cancel = interrupt::cancel()?;
     let model = args.loading.load()?;
@@ -91,14 +91,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
 }
 
 fn reference(
-    checkpoint: &Checkpoint,
+    loading: &Loading,
     prompt: &str,
     config: &GenerationConfig,
     json: bool,
 ) -> anyhow::Result<Ending> {
+    let checkpoint = &loading.source.checkpoint()?;
+    let model_config = ModelConfig::from_checkpoint(checkpoint)?;
+    let adapters = loading.adapters.open(|path| Adapter::open(path, &model_config))?;
     let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
     let tokens = tokenizer.encode_prompt(prompt, Specials::AsText)?;
-    let model = Reference::load(checkpoint)?;
+    let model = Reference::load_with(checkpoint, &adapters)?;
     let context_length = model.config().context_length;
     if tokens.is_empty() || tokens.len() >= context_length {
         anyhow::bail!("the prompt must have between 1 and {} tokens", context_length - 1);

@@ -1,11 +1,12 @@
 //! `halfbyte quantize`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use halfbyte::QuantizeType;
+use halfbyte::model::ModelConfig;
+use halfbyte::{Adapter, QuantizeType};
 use serde_json::json;
 
-use crate::model::Numbers;
+use crate::model::{Adapters, Numbers};
 use crate::{Ending, interrupt, output};
 
 #[derive(Debug, clap::Args)]
@@ -18,6 +19,8 @@ pub(crate) struct Args {
     /// them all.
     #[arg(long = "type", value_name = "TYPE", default_value = "q4_0", value_parser = kind)]
     kind: QuantizeType,
+    #[command(flatten)]
+    adapters: Adapters,
     /// Replace the destination if it exists.
     #[arg(long)]
     force: bool,
@@ -40,9 +43,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     }
     let cancel = interrupt::cancel()?;
     let checkpoint = args.numbers.open(&args.source)?;
+    let open = |path: &Path| Adapter::open(path, &ModelConfig::from_checkpoint(&checkpoint)?);
+    let adapters = args.adapters.open(open)?;
     let bar = output::bar("quantizing", true);
+    let merged = (&checkpoint, adapters.as_slice());
     let report =
-        halfbyte::quantize(&checkpoint, &args.destination, kind, cancel, &mut |done, total| {
+        halfbyte::quantize_merged(merged, &args.destination, kind, cancel, &mut |done, total| {
             output::advance(&bar, done, total);
         });
     bar.finish_and_clear();

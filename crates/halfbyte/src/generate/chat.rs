@@ -2,7 +2,7 @@
 
 use super::{ChatTemplate, ContextPolicy, Generation, GenerationConfig, Hooks, Session};
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Adapter, Model};
 
 /// Who says a [`Message`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,6 +249,15 @@ impl Chat {
     /// Hangs a brake, a progress bar or a logits processor into all further answers.
     pub fn set_hooks(&mut self, hooks: Hooks) {
         self.session.set_hooks(hooks);
+    }
+
+    /// Answers with `adapters`; see [`Session::set_adapters`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::set_adapters`].
+    pub fn set_adapters(&mut self, adapters: &[(Adapter, f32)]) -> Result<()> {
+        self.session.set_adapters(adapters)
     }
 
     /// The template.

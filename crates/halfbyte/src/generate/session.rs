@@ -3,7 +3,7 @@
 use super::generation::{Held, PROMPT_CHUNK, shift};
 use super::{Completion, ContextPolicy, Generation, GenerationConfig, Hooks};
 use crate::error::{Error, Result};
-use crate::model::{Batch, CacheType, KvCache, Model, Step, Want};
+use crate::model::{Adapter, Batch, CacheType, KvCache, Model, Step, Want};
 use crate::tokenizer::Specials;
 
 /// One sequence of tokens and its key/value cache. Many sessions share one [`Model`].
@@ -109,6 +109,26 @@ impl Session {
     /// Hangs a brake, a progress bar or a logits processor into all further work.
     pub fn set_hooks(&mut self, hooks: Hooks) {
         self.hooks = hooks;
+    }
+
+    /// Reads tokens with `adapters`, each multiplied by its number, in place of those so far.
+    ///
+    /// The weights stay where they are. The tokens stay, too; their keys and values are computed
+    /// anew when they are next needed, unless nothing changes. What goes on from here, forks
+    /// included, is the same bit for bit as in a session that had these adapters from the start.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::with_adapters`]; then the session is as before.
+    pub fn set_adapters(&mut self, adapters: &[(Adapter, f32)]) -> Result<()> {
+        self.model = self.model.with_adapters(adapters)?;
+        self.cache.adapt(self.model.low_ranks());
+        Ok(())
+    }
+
+    /// The adapters that tokens are read with, and what each is multiplied by.
+    pub fn adapters(&self) -> &[(Adapter, f32)] {
+        self.model.adapters()
     }
 
     /// The tokens so far: prompt and generated ones.

@@ -1,7 +1,7 @@
 //! Sessions on disk.
 //!
 //! Little-endian: magic `hbsession` and a version byte 1 (10 bytes), cache type (u8: 0 f16, 1 f32,
-//! 2 q8), a zero byte, the model's fingerprint (32), the number of tokens (u64), the tokens (u32
+//! 2 q8), a zero byte, the fingerprint of model and adapters (32), the number of tokens (u64), the tokens (u32
 //! each), the number of cache bytes (u64), the cache as [`KvCache::to_bytes`](crate::model::KvCache::to_bytes) writes it, and the
 //! SHA-256 of everything before (32).
 
@@ -43,7 +43,7 @@ impl Session {
     ///
     /// [`Error::Io`], also for a pipe or a device; [`Error::UnsupportedFormat`] for another kind of
     /// file; [`Error::Malformed`] for a damaged one, and one that is longer than any session of this
-    /// model; [`Error::Config`] for another model.
+    /// model; [`Error::Config`] for another model or other [adapters](Model::with_adapters).
     pub fn load(model: &Model, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let read = |n: u64| {
@@ -117,7 +117,7 @@ impl Session {
         let n_bytes = reader.length("cache", 1)?;
         let at = reader.at;
         let bytes = reader.take(n_bytes, "cache")?;
-        let cache = model.decoder().cache_from_bytes(cache_type, bytes).map_err(|e| match e {
+        let cache = model.cache_from_bytes(cache_type, bytes).map_err(|e| match e {
             Error::Config { reason, .. } => reader.malformed(at, reason),
             other => other,
         })?;

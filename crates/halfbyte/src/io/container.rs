@@ -36,7 +36,7 @@ static CONTAINERS: &[Container] = &[
 
 /// First bytes of files that people try, for messages.
 static KNOWN_MAGICS: &[(&[u8], &str)] = &[
-    (b"algg", "a ggml LoRA adapter of 2023 (magic ggla)"),
+    (b"algg", "a LoRA adapter of 2023 (magic ggla), which is opened beside its base model"),
     (b"nsgg", "a llama.cpp session file (magic ggsn)"),
     (b"PK\x03\x04", "a zip archive, perhaps PyTorch weights without a config.json beside them"),
     (b"\x80\x02", "a pickle, perhaps PyTorch weights without a config.json beside them"),
@@ -60,7 +60,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
 }
 
 /// The first bytes of the file, none for a folder.
-fn head(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn head(path: &Path) -> Result<Vec<u8>> {
     if path.is_dir() {
         return Ok(Vec::new());
     }
@@ -70,10 +70,10 @@ fn head(path: &Path) -> Result<Vec<u8>> {
     Ok(head)
 }
 
-fn describe(path: &Path, head: &[u8]) -> String {
+pub(super) fn describe(path: &Path, head: &[u8]) -> String {
     if path.is_dir() {
         return if path.join("adapter_config.json").exists() {
-            "a LoRA adapter without its base model".into()
+            "a LoRA adapter, which is opened beside its base model".into()
         } else {
             "a folder without config.json".into()
         };

@@ -224,6 +224,11 @@ pub(super) fn read(folder: &Path, metadata: &mut Metadata) -> Result<Config> {
     })
 }
 
+/// The names of an architecture's modules.
+pub(super) fn names_of(architecture: &str) -> Option<&'static [Name]> {
+    FAMILIES.iter().find(|f| f.architecture == architecture).map(|f| f.names)
+}
+
 fn family(document: &Document) -> Result<&'static Family> {
     let Some(model_type) = document.text(&["model_type"])? else {
         return Err(document.wrong("model_type", "the name of a model type"));

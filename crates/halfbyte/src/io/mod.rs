@@ -7,6 +7,10 @@
 // A number from a file must never be an unchecked index.
 #![deny(clippy::indexing_slicing)]
 
+mod adapter;
+mod adapter_ggla;
+mod adapter_gguf;
+mod adapter_peft;
 mod checkpoint;
 mod container;
 mod cursor;
@@ -39,6 +43,7 @@ mod torch;
 mod view;
 mod zip;
 
+pub(crate) use adapter::{AdapterFile, Base, Delta};
 pub use checkpoint::{Checkpoint, TokenizerSource};
 pub use gguf_writer::{GgufWriter, TensorInfo};
 pub use metadata::{Metadata, Value};

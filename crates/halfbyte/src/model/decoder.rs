@@ -1,9 +1,12 @@
 //! The forward pass, once for all decoder-only architectures.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::adapted;
+use super::adapter::{self, Adapter, Site};
 use super::architecture::{Mlp, Residual, Rotary};
+use super::batch::{self, Batch, Outputs, Step};
 use super::config::ModelConfig;
 use super::weights::{Layer, Weights};
 use super::workspace::Workspace;
@@ -12,51 +15,9 @@ use crate::error::{Error, Result};
 use crate::io::Checkpoint;
 use crate::kernels::{Brake, Isa, Needs, Packed, Picked, Plain, Team, Threads, limits, zeroed};
 use crate::nn::{
-    Activated, Activation, AttentionShape, CacheShape, CacheType, KvCache, NormWeights, Rope,
-    attention,
+    Activated, Activation, AttentionShape, CacheShape, CacheType, KvCache, LowRankSet, NormWeights,
+    Rope, attention,
 };
-
-/// What a [`Step`] wants back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Nothing: only fill the cache.
-    Nothing,
-    /// Logits of the last new token.
-    LastLogits,
-    /// Logits of every new token.
-    AllLogits,
-    /// The last hidden states (after the final norm) of every new token.
-    Hidden,
-}
-
-/// Some new tokens of one sequence.
-#[derive(Debug)]
-pub struct Step<'a> {
-    /// The sequence so far; the new tokens are appended.
-    pub cache: &'a mut KvCache,
-    /// The new tokens, at least one.
-    pub tokens: &'a [u32],
-    /// What to compute for them.
-    pub want: Want,
-}
-
-/// Steps of many sequences, computed in one pass.
-#[derive(Debug, Default)]
-pub struct Batch<'a> {
-    /// The steps; each cache belongs to one step.
-    pub steps: Vec<Step<'a>>,
-    /// Stops the pass when pulled; the caches stay as they were.
-    pub cancel: Option<&'a Cancel>,
-}
-
-/// What the steps of a batch wanted, row after row in step order.
-#[derive(Clone, Debug, Default)]
-pub struct Outputs {
-    /// Logits, (rows, V).
-    pub logits: Vec<f32>,
-    /// Hidden states, (rows, E).
-    pub hidden: Vec<f32>,
-}
 
 /// A model's weights, ready to compute.
 #[derive(Debug)]
@@ -173,6 +134,36 @@ impl Decoder {
         KvCache::new(self.cache_shape(cache_type))
     }
 
+    /// An empty cache whose tokens are read with `adapters`, each multiplied by its number.
+    ///
+    /// The adapters are packed when they are first used.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for an adapter of a model of another shape or a number that is not finite,
+    /// [`Error::OutOfMemory`].
+    pub fn new_cache_with(
+        &self,
+        cache_type: CacheType,
+        adapters: &[(Adapter, f32)],
+    ) -> Result<KvCache> {
+        Ok(self.new_cache(cache_type).read_with(self.attach(adapters)?))
+    }
+
+    /// Makes `adapters` ready to be read with; `None` where there are none.
+    pub(super) fn attach(&self, adapters: &[(Adapter, f32)]) -> Result<Option<Arc<LowRankSet>>> {
+        let mut members = Vec::with_capacity(adapters.len());
+        for (adapter, scale) in adapters {
+            adapter.check_fits(&self.config)?;
+            if !scale.is_finite() {
+                return Err(Error::config("adapter scale", format!("{scale} is not finite")));
+            }
+            let packed = self.threads.install(|| adapter.packed(&self.config))?;
+            members.push((packed, *scale));
+        }
+        Ok((!members.is_empty()).then(|| Arc::new(LowRankSet::new(members))))
+    }
+
     /// Reads back what [`KvCache::to_bytes`] wrote for this model.
     ///
     /// # Errors
@@ -201,10 +192,14 @@ impl Decoder {
             if *step.cache.shape() != self.cache_shape(step.cache.cache_type()) {
                 return Err(Error::config("cache", "belongs to a model of another shape"));
             }
+            if step.cache.adapters().is_some_and(|a| !a.fits(&adapter::shape(&self.config))) {
+                return Err(Error::config("cache", "has adapters of a model of another shape"));
+            }
             step.cache.reserve(step.tokens.len())?;
         }
         let mut space = self.lock_spare().pop().unwrap_or_default();
         let result = self.threads.enter(|team| self.pass(team, batch, &mut space));
+        space.adapted.release();
         self.lock_spare().push(space);
         let outputs = result?;
         for step in &mut batch.steps {
@@ -257,9 +252,11 @@ impl Decoder {
         self.norm(team, &layer.attn_norm, space, needs)?;
         let (qkv, _) = Workspace::attention(&mut space.inner, &space.places);
         layer.qkv.forward(team, brake, &mut space.x, qkv, false);
+        let normed = layer.attn_norm.rows(&space.hidden, &space.stats);
+        space.adapted.add((team, brake), Site::Qkv(i), &normed, (qkv, layer.qkv.n))?;
         if !sequential {
             // The feed-forward's input is the residual before attention adds to it.
-            self.up((team, brake), layer, space)?;
+            self.up((team, brake), (layer, i), space)?;
         }
         self.attend((team, brake), i, batch, space);
         let k = self.config.n_heads * self.config.head_dim;
@@ -267,10 +264,12 @@ impl Decoder {
         let (rows, attended) = (attended.len() / k, Plain { x: attended, k });
         space.x.fill(team, &attended, (rows, k), layer.attn_output.needs())?;
         layer.attn_output.forward(team, brake, &mut space.x, &mut space.hidden, true);
+        let out = (&mut space.hidden[..], self.config.hidden_size);
+        space.adapted.add((team, brake), Site::AttnOutput(i), &attended, out)?;
         if sequential {
-            self.up((team, brake), layer, space)?;
+            self.up((team, brake), (layer, i), space)?;
         }
-        self.down((team, brake), layer, space)
+        self.down((team, brake), (layer, i), space)
     }
 
     /// Normalizes the residual stream into activations.
@@ -291,7 +290,7 @@ impl Decoder {
     fn up(
         &self,
         (team, brake): (&Team<'_>, &Brake<'_>),
-        layer: &Layer,
+        (layer, i): (&Layer, usize),
         space: &mut Workspace,
     ) -> Result<()> {
         if let Some(norm) = &layer.ffn_norm {
@@ -299,7 +298,9 @@ impl Decoder {
         }
         let up = &mut space.inner[space.places.up.clone()];
         layer.up.forward(team, brake, &mut space.x, up, false);
-        Ok(())
+        let norm = layer.ffn_norm.as_ref().unwrap_or(&layer.attn_norm);
+        let normed = norm.rows(&space.hidden, &space.stats);
+        space.adapted.add((team, brake), Site::Up(i), &normed, (up, layer.up.n))
     }
 
     /// Rotates queries and keys, caches keys and values, attends; leaves the heads in `attended`.
@@ -332,7 +333,7 @@ impl Decoder {
     fn down(
         &self,
         (team, brake): (&Team<'_>, &Brake<'_>),
-        layer: &Layer,
+        (layer, i): (&Layer, usize),
         space: &mut Workspace,
     ) -> Result<()> {
         let (width, stride) = (self.config.feed_forward, layer.up.n);
@@ -345,7 +346,8 @@ impl Decoder {
         let inner = Activated { kind, x: up, stride, width };
         space.x.fill(team, &inner, (up.len() / stride, width), layer.down.needs())?;
         layer.down.forward(team, brake, &mut space.x, &mut space.hidden, true);
-        Ok(())
+        let out = (&mut space.hidden[..], self.config.hidden_size);
+        space.adapted.add((team, brake), Site::Down(i), &inner, out)
     }
 
     /// The final norm, and the head for the rows that want logits.
@@ -357,18 +359,7 @@ impl Decoder {
     ) -> Result<Outputs> {
         let width = self.config.hidden_size;
         let weights = &self.weights;
-        let (mut for_hidden, mut for_logits) = (Vec::new(), Vec::new());
-        let mut row = 0;
-        for step in steps {
-            let end = row + step.tokens.len();
-            match step.want {
-                Want::Nothing => {}
-                Want::LastLogits => for_logits.extend(end - 1..end),
-                Want::AllLogits => for_logits.extend(row..end),
-                Want::Hidden => for_hidden.extend(row..end),
-            }
-            row = end;
-        }
+        let (for_hidden, for_logits) = batch::wanted_rows(steps);
         let mut hidden = zeroed(for_hidden.len() * width)?;
         weights.output_norm.measure(team, &space.hidden, &mut space.stats)?;
         let normed = weights.output_norm.rows(&space.hidden, &space.stats);
@@ -378,6 +369,9 @@ impl Decoder {
             let picked = Picked { source: &normed, rows: &for_logits };
             space.x.fill(team, &picked, (for_logits.len(), width), weights.output.needs())?;
             weights.output.forward(team, brake, &mut space.x, &mut logits, false);
+            let runs = adapted::runs(steps, |step| step.n_logits());
+            let out = (&mut logits[..], weights.output.n);
+            space.adapted.add_to(&runs, (team, brake), Site::Head, &picked, out)?;
         }
         Ok(Outputs { logits, hidden })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::adapter::Adapter;
 use super::config::ModelConfig;
 use super::decoder::Decoder;
 use super::overrides::Overrides;
@@ -12,7 +13,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, Metadata};
 use crate::kernels::Isa;
-use crate::nn::{CacheType, KvCache};
+use crate::nn::{CacheType, KvCache, LowRankSet};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 
@@ -37,8 +38,20 @@ pub struct ModelOptions {
 ///
 /// Generating from text needs the file's tokenizer; a model without one still computes logits and
 /// generates from token ids.
+///
+/// [`with_adapters`](Self::with_adapters) makes a second `Model` over the same weights.
 #[derive(Clone, Debug)]
-pub struct Model(Arc<Inner>);
+pub struct Model {
+    inner: Arc<Inner>,
+    adapters: Option<Arc<Adapters>>,
+}
+
+/// What a model reads its tokens with, beside its weights.
+#[derive(Debug)]
+struct Adapters {
+    list: Vec<(Adapter, f32)>,
+    set: Arc<LowRankSet>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -125,7 +138,7 @@ impl Model {
                 progress.report(done, total);
             }
         })?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             decoder,
             tokenizer,
             metadata: checkpoint.metadata().without_arrays("tokenizer."),
@@ -133,17 +146,51 @@ impl Model {
             fingerprint,
             cache_type: options.cache_type,
             context_length,
-        })))
+        });
+        Ok(Self { inner, adapters: None })
+    }
+
+    /// Opens a LoRA adapter for this model: a PEFT folder, a GGUF adapter or a `ggla` file.
+    ///
+    /// The adapter is ready to be used; it works with every model of the same shape.
+    ///
+    /// # Errors
+    ///
+    /// As [`Adapter::open`]; [`Error::OutOfMemory`].
+    pub fn open_adapter(&self, path: impl AsRef<Path>) -> Result<Adapter> {
+        let adapter = Adapter::open(path, self.config())?;
+        self.decoder().attach(&[(adapter.clone(), 1.0)])?;
+        Ok(adapter)
+    }
+
+    /// The model with `adapters`, each multiplied by its number, in place of those that it has.
+    ///
+    /// Weights, threads and tokenizer are shared, so this takes microseconds. Everything that starts
+    /// from the returned model, such as sessions, chats and scores, reads its tokens with them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for an adapter of a model of another shape or a number that is not finite.
+    pub fn with_adapters(&self, adapters: &[(Adapter, f32)]) -> Result<Self> {
+        let list = adapters.to_vec();
+        let set = self.decoder().attach(adapters)?;
+        let adapters = set.map(|set| Arc::new(Adapters { list, set }));
+        Ok(Self { inner: self.inner.clone(), adapters })
+    }
+
+    /// The adapters that tokens are read with, and what each is multiplied by.
+    pub fn adapters(&self) -> &[(Adapter, f32)] {
+        self.adapters.as_ref().map_or(&[], |adapters| &adapters.list)
     }
 
     /// The model's numbers.
     pub fn config(&self) -> &ModelConfig {
-        self.0.decoder.config()
+        self.inner.decoder.config()
     }
 
     /// The forward pass, for callers who batch their own tokens.
     pub fn decoder(&self) -> &Decoder {
-        &self.0.decoder
+        &self.inner.decoder
     }
 
     /// The tokenizer.
@@ -152,40 +199,60 @@ impl Model {
     ///
     /// [`Error::Tokenizer`] if the file has none or a broken one.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.0.tokenizer.as_ref().map_err(|message| Error::Tokenizer(message.clone()))
+        self.inner.tokenizer.as_ref().map_err(|message| Error::Tokenizer(message.clone()))
     }
 
     /// The file's metadata under GGUF keys, without the lists of tokens, which are in memory once:
     /// in [`tokenizer`](Self::tokenizer).
     pub fn metadata(&self) -> &Metadata {
-        &self.0.metadata
+        &self.inner.metadata
     }
 
     /// The file or directory that the model came from.
     pub fn path(&self) -> &Path {
-        &self.0.path
+        &self.inner.path
     }
 
-    /// Identifies the weights: equal for the same numbers, wherever the file lies.
+    /// Identifies the weights and the adapters: equal for the same numbers, wherever the files lie.
     ///
-    /// SHA-256 over the configuration, and each tensor's name, shape, encoding, first and last row.
+    /// SHA-256 over the configuration, and each tensor's name, shape, encoding, first and last row;
+    /// with adapters, over that and their fingerprints and scales.
     pub fn fingerprint(&self) -> [u8; 32] {
-        self.0.fingerprint
+        if self.adapters().is_empty() {
+            return self.inner.fingerprint;
+        }
+        let mut hash = Sha256::new_with_prefix(self.inner.fingerprint);
+        for (adapter, scale) in self.adapters() {
+            hash.update(adapter.fingerprint());
+            hash.update(scale.to_bits().to_le_bytes());
+        }
+        hash.finalize().into()
     }
 
     /// Tokens that a session of this model may hold.
     pub fn context_length(&self) -> usize {
-        self.0.context_length
+        self.inner.context_length
     }
 
     /// How the sessions of this model keep keys and values.
     pub fn cache_type(&self) -> CacheType {
-        self.0.cache_type
+        self.inner.cache_type
     }
 
-    /// An empty cache in this model's [`cache_type`](Self::cache_type).
-    pub(crate) fn new_cache(&self) -> KvCache {
-        self.0.decoder.new_cache(self.0.cache_type)
+    /// An empty cache in this model's [`cache_type`](Self::cache_type), whose tokens are read with
+    /// its [`adapters`](Self::adapters).
+    pub fn new_cache(&self) -> KvCache {
+        self.inner.decoder.new_cache(self.inner.cache_type).read_with(self.low_ranks())
+    }
+
+    /// As [`Decoder::cache_from_bytes`], for tokens that were read with this model's adapters.
+    pub(crate) fn cache_from_bytes(&self, cache_type: CacheType, bytes: &[u8]) -> Result<KvCache> {
+        Ok(self.decoder().cache_from_bytes(cache_type, bytes)?.read_with(self.low_ranks()))
+    }
+
+    /// The adapters as a cache has them.
+    pub(crate) fn low_ranks(&self) -> Option<Arc<LowRankSet>> {
+        self.adapters.as_ref().map(|adapters| adapters.set.clone())
     }
 }
 

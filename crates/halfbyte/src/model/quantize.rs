@@ -4,6 +4,8 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::adapter::Adapter;
+use super::merge::{self, Merge};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, GgufWriter, Metadata, TensorInfo, TensorView, Value};
@@ -148,6 +150,24 @@ pub fn quantize(
     cancel: &Cancel,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<QuantizeReport> {
+    quantize_merged((source, &[]), destination, kind, cancel, progress)
+}
+
+/// As [`quantize`], with LoRA adapters, each multiplied by its number, added to the weights first:
+/// the written file needs them no more.
+///
+/// # Errors
+///
+/// As [`quantize`]; [`Error::Config`] for an adapter of a model of another shape, one that changes
+/// an output head which is the embedding, or a number that is not finite.
+pub fn quantize_merged(
+    (source, adapters): (&Checkpoint, &[(Adapter, f32)]),
+    destination: &Path,
+    kind: QuantizeType,
+    cancel: &Cancel,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<QuantizeReport> {
+    merge::check(source, adapters)?;
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     if same(source.path(), destination) {
         return Err(Error::config("destination", "is the source file: choose another path"));
@@ -170,7 +190,8 @@ pub fn quantize(
     let mut done = 0;
     for info in &infos {
         let tensor = source.require(&info.name)?;
-        write_tensor(&mut writer, &tensor, info.encoding, &mut |bytes| {
+        let merge = Merge::of(adapters, &tensor)?;
+        write_tensor(&mut writer, (&tensor, &merge), info.encoding, &mut |bytes| {
             done += bytes;
             progress(done, report.source_bytes);
             cancel.check()
@@ -273,7 +294,7 @@ const WEIGHTS_AT_ONCE: usize = 1 << 22;
 
 fn write_tensor(
     writer: &mut GgufWriter,
-    tensor: &TensorView<'_>,
+    (tensor, merge): (&TensorView<'_>, &Merge),
     encoding: Encoding,
     done: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<()> {
@@ -290,18 +311,20 @@ fn write_tensor(
         bytes.par_chunks_exact_mut(row_bytes).enumerate().try_for_each_init(
             Vec::new,
             |values: &mut Vec<f32>, (i, out)| {
-                if tensor.encoding() == encoding && tensor.columns().is_none() {
+                if tensor.encoding() == encoding && tensor.columns().is_none() && merge.is_empty() {
                     out.copy_from_slice(tensor.row(first + i));
                     return Ok(());
                 }
-                if modern == Some(encoding) && tensor.columns().is_none() {
+                if modern == Some(encoding) && tensor.columns().is_none() && merge.is_empty() {
                     quant::modernize(tensor.encoding(), tensor.row(first + i), out);
                     return Ok(());
                 }
                 if values.is_empty() {
-                    *values = zeroed(k)?;
+                    *values = zeroed(2 * k)?;
                 }
+                let (values, sums) = values.split_at_mut(k);
                 tensor.decode_row(first + i, values);
+                merge.add(first + i, values, sums);
                 encoding.encode(values, out)
             },
         )?;

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::adapted::Adapted;
 use super::architecture::{Mlp, Residual};
+use super::batch::Step;
 use super::config::ModelConfig;
-use super::decoder::Step;
 use crate::error::Result;
 use crate::kernels::{Activations, resize};
 use crate::nn::{Rope, Scratch, Stats};
@@ -26,6 +27,8 @@ pub(super) struct Workspace {
     pub(super) rope: Vec<f32>,
     /// The current matrix's input.
     pub(super) x: Activations,
+    /// The rows with adapters.
+    pub(super) adapted: Adapted,
 }
 
 /// Parts of [`Workspace::inner`].
@@ -64,6 +67,7 @@ impl Workspace {
         // With a parallel residual the feed-forward begins before attention.
         let up_start = if config.residual == Residual::Sequential { 0 } else { attention.end };
         self.places = Places { attention, qkv, up: up_start..up_start + up };
+        self.adapted.prepare(steps);
         resize(&mut self.inner, self.places.attention.end.max(self.places.up.end))?;
         resize(&mut self.hidden, rows * hidden_size)?;
         resize(&mut self.rope, rows * rope.table_len())?;

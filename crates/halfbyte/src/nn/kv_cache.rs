@@ -6,6 +6,7 @@ use std::sync::Arc;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use super::low_rank::LowRankSet;
 use crate::error::{Error, Result};
 use crate::kernels::{Brake, Buffer, LANES, Team};
 
@@ -116,15 +117,35 @@ pub struct KvCache {
     len: usize,
     /// For each layer its blocks in order.
     layers: Vec<Vec<Arc<Buffer>>>,
+    /// The adapters that the tokens are read with: keys and values are true only under them.
+    adapters: Option<Arc<LowRankSet>>,
 }
 
 impl KvCache {
     pub(crate) fn new(shape: CacheShape) -> Self {
-        Self { shape, len: 0, layers: vec![Vec::new(); shape.n_layers] }
+        Self { shape, len: 0, layers: vec![Vec::new(); shape.n_layers], adapters: None }
     }
 
     pub(crate) fn shape(&self) -> &CacheShape {
         &self.shape
+    }
+    pub(crate) fn adapters(&self) -> Option<&Arc<LowRankSet>> {
+        self.adapters.as_ref()
+    }
+    /// Reads all further tokens with `adapters`; forgets those that were read with others.
+    pub(crate) fn adapt(&mut self, adapters: Option<Arc<LowRankSet>>) {
+        let same = match (&self.adapters, &adapters) {
+            (Some(old), Some(new)) => old.is_same(new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        if !same {
+            self.truncate(0);
+        }
+        self.adapters = adapters;
+    }
+    /// The cache, whose tokens were read with `adapters`.
+    pub(crate) fn read_with(self, adapters: Option<Arc<LowRankSet>>) -> Self {
+        Self { adapters, ..self }
     }
     /// How keys and values are kept.
     pub fn cache_type(&self) -> CacheType {

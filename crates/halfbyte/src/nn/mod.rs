@@ -4,6 +4,7 @@ mod activation;
 mod attention;
 mod kv_cache;
 mod linear;
+mod low_rank;
 mod norm;
 mod qlinear;
 mod rope;
@@ -13,6 +14,9 @@ pub(crate) use attention::{AttentionShape, Scratch, attention};
 pub(crate) use kv_cache::CacheShape;
 pub use kv_cache::{CacheType, KvCache};
 pub(crate) use linear::Linear;
+pub(crate) use low_rank::{
+    LowRank, LowRankPart, LowRankSet, LowRankShape, LowRankSpace, LowRanks, RowsFrom,
+};
 pub(crate) use norm::{NormWeights, Stats};
 pub use qlinear::QLinear;
 pub(crate) use rope::Rope;

@@ -5,10 +5,10 @@ use candle_nn::{Embedding, Linear, Module};
 
 use super::block::Block;
 use super::rope::Rope;
-use super::weights::{NormLayer, Weights};
+use super::weights::{self, NormLayer, Weights};
 use crate::error::{Error, Result};
 use crate::io::Checkpoint;
-use crate::model::ModelConfig;
+use crate::model::{Adapter, ModelConfig};
 
 /// A decoder-only model in f32 tensors.
 #[derive(Debug)]
@@ -28,8 +28,17 @@ impl Reference {
     /// What the configuration's checks say, [`Error::MissingTensor`], [`Error::Tensor`] for a
     /// tensor of the wrong shape, [`Error::OutOfMemory`].
     pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
+        Self::load_with(checkpoint, &[])
+    }
+
+    /// As [`load`](Self::load), with W + scale · B·A in place of each W that an adapter changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load); [`Error::Tensor`] for an adapter of a model of another shape.
+    pub fn load_with(checkpoint: &Checkpoint, adapters: &[(Adapter, f32)]) -> Result<Self> {
         let config = ModelConfig::from_checkpoint(checkpoint)?;
-        let weights = Weights::load(checkpoint, &config)?;
+        let weights = Weights::load(checkpoint, &config, adapters)?;
         let embedding = weights.embedding(checkpoint.require("token_embd.weight")?.n_rows())?;
         let blocks = (0..config.n_layers)
             .map(|layer| Block::load(&weights.block(layer), &config))
@@ -38,7 +47,8 @@ impl Reference {
         let head = if checkpoint.tensor("output.weight").is_some() {
             weights.linear("output", config.vocab_size, config.hidden_size)?
         } else {
-            Linear::new(embedding.embeddings().clone(), None)
+            let tied = embedding.embeddings().clone();
+            Linear::new(weights::adapted(tied, "output.weight", adapters)?, None)
         };
         Ok(Self { config, embedding, blocks, norm, head })
     }

@@ -7,8 +7,8 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::{Embedding, LayerNorm, Linear, Module, RmsNorm, VarBuilder};
 
 use crate::error::{Error, Result};
-use crate::io::Checkpoint;
-use crate::model::{Architecture, ModelConfig, Norm};
+use crate::io::{Checkpoint, Delta};
+use crate::model::{Adapter, Architecture, ModelConfig, Norm};
 
 /// Tensors under GGUF names, below one prefix.
 pub(super) struct Weights {
@@ -27,12 +27,16 @@ pub(super) enum NormLayer {
 }
 
 impl Weights {
-    pub(super) fn load(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Self> {
+    pub(super) fn load(
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        adapters: &[(Adapter, f32)],
+    ) -> Result<Self> {
         let mut tensors = HashMap::new();
         for name in checkpoint.tensor_names() {
             let view = checkpoint.require(name)?;
             let tensor = Tensor::from_vec(view.to_f32()?, view.dims(), &Device::Cpu)?;
-            tensors.insert(name.to_owned(), tensor);
+            tensors.insert(name.to_owned(), adapted(tensor, name, adapters)?);
         }
         Ok(Self {
             tensors: VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu),
@@ -88,6 +92,19 @@ impl Weights {
         }
         Ok(self.tensors.get(shape, name)?)
     }
+}
+
+/// The matrix of that GGUF name with what the adapters add: W + Σ scale · B·A.
+pub(super) fn adapted(weight: Tensor, name: &str, adapters: &[(Adapter, f32)]) -> Result<Tensor> {
+    let mut weight = weight;
+    for (adapter, scale) in adapters {
+        if let Some(Delta { a, b, scale: own, .. }) = adapter.delta(name) {
+            let a = Tensor::from_vec(a.to_f32()?, a.dims(), &Device::Cpu)?;
+            let b = Tensor::from_vec(b.to_f32()?, b.dims(), &Device::Cpu)?;
+            weight = (weight + (b.matmul(&a)? * f64::from(own * scale))?)?;
+        }
+    }
+    Ok(weight)
 }
 
 impl Module for NormLayer {

@@ -1,0 +1,286 @@
+//! LoRA adapters: what one changes, checked against a model's numbers.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use sha2::{Digest, Sha256};
+
+use super::architecture::Mlp;
+use super::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::io::{AdapterFile, Base, Delta};
+use crate::kernels::Packed;
+use crate::nn::{Linear, LowRank, LowRankPart, LowRankShape, LowRanks};
+use crate::quant::{self, Encoding};
+
+/// A LoRA adapter for models of one shape. Cheap to clone.
+///
+/// [`Model::open_adapter`](crate::Model::open_adapter) opens one,
+/// [`Session::set_adapters`](crate::Session::set_adapters) and
+/// [`Model::with_adapters`](crate::Model::with_adapters) use it beside the packed weights, and
+/// [`quantize_merged`](crate::quantize_merged) adds it to them.
+#[derive(Clone, Debug)]
+pub struct Adapter(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    file: AdapterFile,
+    shape: LowRankShape,
+    fingerprint: [u8; 32],
+    packed: OnceLock<Arc<LowRanks>>,
+}
+
+/// Linear layers over one input, where adapters may add to the outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Site {
+    /// `[q | k | v]` of a block.
+    Qkv(usize),
+    /// The projection of a block's attention.
+    AttnOutput(usize),
+    /// `[gate | up]` of a block.
+    Up(usize),
+    /// The down projection of a block.
+    Down(usize),
+    /// The output head.
+    Head,
+}
+
+/// A matrix at its site: which of the site's columns are its outputs.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    site: Site,
+    first: usize,
+    /// (out, in).
+    shape: (usize, usize),
+}
+
+impl Adapter {
+    /// Opens a PEFT folder, a GGUF adapter or a `ggla` file for models of `config`.
+    ///
+    /// Nothing of the model is needed but its numbers. The files stay mapped while the adapter
+    /// lives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Malformed`], [`Error::UnsupportedFormat`],
+    /// [`Error::UnsupportedEncoding`]; [`Error::MissingTensor`] for A without B; [`Error::Shape`]
+    /// for matrices of another size than the model's; [`Error::Config`] for what is no plain LoRA
+    /// (DoRA, trained biases, whole modules), or changes what this model does not have.
+    pub fn open(path: impl AsRef<Path>, config: &ModelConfig) -> Result<Self> {
+        let base = Base {
+            architecture: config.architecture.name,
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_kv_heads,
+        };
+        let file = AdapterFile::open(path.as_ref(), base)?;
+        let mut hash = Sha256::new();
+        for delta in file.deltas() {
+            check(&file, config, &delta)?;
+            hash.update(delta.name.as_bytes());
+            hash.update([0]);
+            hash.update(delta.scale.to_bits().to_le_bytes());
+            for tensor in [delta.a, delta.b] {
+                hash.update(tensor.encoding().name());
+                hash.update((tensor.n_rows() as u64).to_le_bytes());
+                (0..tensor.n_rows()).for_each(|row| hash.update(tensor.row(row)));
+            }
+        }
+        let (shape, fingerprint) = (shape(config), hash.finalize().into());
+        Ok(Self(Arc::new(Inner { file, shape, fingerprint, packed: OnceLock::new() })))
+    }
+
+    /// The file or folder that it came from.
+    pub fn path(&self) -> &Path {
+        self.0.file.path()
+    }
+
+    /// The matrices that it changes: GGUF name, rank, and the scale of B·A (α / r).
+    pub fn matrices(&self) -> impl Iterator<Item = (&str, usize, f32)> {
+        self.0.file.deltas().map(|delta| (delta.name, delta.a.n_rows(), delta.scale))
+    }
+
+    /// Identifies the numbers: a SHA-256 over names, scales and all of A and B in GGUF's order.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.0.fingerprint
+    }
+
+    /// What it adds to the matrix of that GGUF name.
+    pub(crate) fn delta(&self, name: &str) -> Option<Delta<'_>> {
+        self.0.file.delta(name)
+    }
+
+    /// [`Error::Config`] if it was opened for a model of another shape.
+    pub(crate) fn check_fits(&self, config: &ModelConfig) -> Result<()> {
+        if self.0.shape == shape(config) {
+            return Ok(());
+        }
+        let reason = format!("{} was opened for a model of another shape", self.path().display());
+        Err(Error::config("adapter", reason))
+    }
+
+    /// The matrices as layers beside those of the model; packed on the calling rayon pool when it
+    /// is first asked for.
+    pub(super) fn packed(&self, config: &ModelConfig) -> Result<Arc<LowRanks>> {
+        if let Some(packed) = self.0.packed.get() {
+            return Ok(packed.clone());
+        }
+        let packed = Arc::new(pack(&self.0.file, config)?);
+        Ok(self.0.packed.get_or_init(|| packed).clone())
+    }
+}
+
+impl Site {
+    /// The number of the site's layers.
+    pub(super) fn number(self) -> usize {
+        match self {
+            Self::Head => 0,
+            Self::Qkv(block) => 4 * block + 1,
+            Self::AttnOutput(block) => 4 * block + 2,
+            Self::Up(block) => 4 * block + 3,
+            Self::Down(block) => 4 * block + 4,
+        }
+    }
+}
+
+/// The numbers that A and B depend on.
+pub(super) fn shape(config: &ModelConfig) -> LowRankShape {
+    let gated = usize::from(config.architecture.mlp == Mlp::GatedSilu);
+    let fused = usize::from(config.architecture.fused_qkv);
+    [
+        config.n_layers,
+        config.hidden_size,
+        config.n_heads,
+        config.n_kv_heads,
+        config.head_dim,
+        config.feed_forward,
+        config.vocab_size,
+        2 * gated + fused,
+    ]
+}
+
+/// Where the matrix of that GGUF name is, if the model has it and adapters may change it.
+fn place(config: &ModelConfig, name: &str) -> Option<Place> {
+    let ModelConfig { hidden_size, feed_forward, n_heads, n_kv_heads, head_dim, .. } = *config;
+    let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
+    let stem = name.strip_suffix(".weight")?;
+    let at = |site, first, shape| Some(Place { site, first, shape });
+    if stem == "output" {
+        return at(Site::Head, 0, (config.vocab_size, hidden_size));
+    }
+    let (block, stem) = stem.strip_prefix("blk.")?.split_once('.')?;
+    let block =
+        block.parse().ok().filter(|b: &usize| *b < config.n_layers && b.to_string() == block)?;
+    let gated = config.architecture.mlp == Mlp::GatedSilu;
+    let fused = config.architecture.fused_qkv;
+    match stem {
+        "attn_qkv" if fused => at(Site::Qkv(block), 0, (q + 2 * kv, hidden_size)),
+        "attn_q" if !fused => at(Site::Qkv(block), 0, (q, hidden_size)),
+        "attn_k" if !fused => at(Site::Qkv(block), q, (kv, hidden_size)),
+        "attn_v" if !fused => at(Site::Qkv(block), q + kv, (kv, hidden_size)),
+        "attn_output" => at(Site::AttnOutput(block), 0, (hidden_size, q)),
+        "ffn_gate" if gated => at(Site::Up(block), 0, (feed_forward, hidden_size)),
+        "ffn_up" if gated => at(Site::Up(block), feed_forward, (feed_forward, hidden_size)),
+        "ffn_up" => at(Site::Up(block), 0, (feed_forward, hidden_size)),
+        "ffn_down" => at(Site::Down(block), 0, (hidden_size, feed_forward)),
+        _ => None,
+    }
+}
+
+fn check(file: &AdapterFile, config: &ModelConfig, delta: &Delta<'_>) -> Result<()> {
+    let Some(Place { shape: (n, k), .. }) = place(config, delta.name) else {
+        let reason = format!(
+            "changes {}: of this model adapters may change the attention's and the feed-forward's \
+             matrices of its {} blocks, and the output head",
+            delta.name, config.n_layers
+        );
+        return Err(Error::config(format!("adapter {}", file.path().display()), reason));
+    };
+    let rank = delta.a.n_rows();
+    for (tensor, expected) in [(delta.a, [rank, k]), (delta.b, [n, rank])] {
+        if tensor.dims() != expected {
+            return Err(Error::Shape {
+                tensor: format!("{} in {}", tensor.name(), file.path().display()),
+                expected: expected.to_vec(),
+                found: tensor.dims().to_vec(),
+            });
+        }
+    }
+    // No more than one of the sides can be of use.
+    if rank > n.max(k) {
+        let reason =
+            format!("of {} is {rank}, more than the matrix has rows and columns", delta.name);
+        return Err(Error::config(format!("rank in {}", file.path().display()), reason));
+    }
+    Ok(())
+}
+
+fn pack(file: &AdapterFile, config: &ModelConfig) -> Result<LowRanks> {
+    let mut sites: Vec<Vec<(Place, Delta<'_>)>> = vec![Vec::new(); 4 * config.n_layers + 1];
+    for delta in file.deltas() {
+        if let Some(place) = place(config, delta.name) {
+            sites[place.site.number()].push((place, delta));
+        }
+    }
+    let layers = sites.into_iter().map(|mut site| {
+        site.sort_by_key(|(place, _)| place.first);
+        if site.is_empty() {
+            return Ok(None);
+        }
+        let a = stacked(&site.iter().map(|(_, delta)| *delta).collect::<Vec<_>>())?;
+        let parts = site.iter().map(|(place, delta)| {
+            let rows = |row| delta.b.row(row);
+            let b = pack_floats(delta.b.encoding(), place.shape.0, delta.b.row_len(), &rows)?;
+            Ok(LowRankPart { b: Linear::new(b, None), scale: delta.scale, first: place.first })
+        });
+        let parts = parts.collect::<Result<_>>()?;
+        Ok(Some(LowRank { a: Linear::new(a, None), parts }))
+    });
+    Ok(LowRanks { layers: layers.collect::<Result<_>>()?, shape: shape(config) })
+}
+
+/// The A of all `deltas`, one below the other.
+fn stacked(deltas: &[Delta<'_>]) -> Result<Packed> {
+    let encoding = deltas[0].a.encoding();
+    let uniform = deltas.iter().all(|delta| delta.a.encoding() == encoding);
+    let (n, k) = (deltas.iter().map(|d| d.a.n_rows()).sum(), deltas[0].a.row_len());
+    let find = |mut row: usize| {
+        for delta in deltas {
+            if row < delta.a.n_rows() {
+                return (delta.a.encoding(), delta.a.row(row));
+            }
+            row -= delta.a.n_rows();
+        }
+        unreachable!("rows are counted from the same tensors")
+    };
+    if uniform {
+        return pack_floats(encoding, n, k, &|row| find(row).1);
+    }
+    let mut rows = Vec::with_capacity(n);
+    for row in 0..n {
+        let (encoding, bytes) = find(row);
+        rows.push(decoded(encoding, bytes, k));
+    }
+    quant::pack(Encoding::F32, (n, k), |row| &rows[row])
+}
+
+/// Packs rows as they are if they are floats, else as f32: the factors are small, and what is
+/// added to the model's outputs should not be rounded once more.
+fn pack_floats<'a>(
+    encoding: Encoding,
+    n: usize,
+    k: usize,
+    row: &(impl Fn(usize) -> &'a [u8] + Sync),
+) -> Result<Packed> {
+    if encoding.is_float() {
+        return quant::pack(encoding, (n, k), row);
+    }
+    let rows: Vec<Vec<u8>> = (0..n).map(|i| decoded(encoding, row(i), k)).collect();
+    quant::pack(Encoding::F32, (n, k), |i| &rows[i])
+}
+
+/// A row as the bytes of f32.
+fn decoded(encoding: Encoding, row: &[u8], k: usize) -> Vec<u8> {
+    let mut values = vec![0.0; k];
+    encoding.decode(row, &mut values);
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}

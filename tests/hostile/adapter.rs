@@ -1,0 +1,374 @@
+//! Broken LoRA adapters: PEFT folders, GGUF adapters and `ggla` files for the small LLaMA.
+
+use std::path::Path;
+
+use halfbyte::io::Checkpoint;
+use halfbyte::model::ModelConfig;
+use halfbyte::{Adapter, Result};
+use halfbyte_tests::adapters::{Lora, bytes, write_peft};
+use halfbyte_tests::fixtures::{Gguf, safetensors_raw, string_value, u32_value};
+use serde_json::{Value, json};
+
+use crate::case::{Case, MALFORMED};
+
+const ENDS: &[&str] = &["attn_q", "attn_v", "ffn_down"];
+
+type Tensor = (String, &'static str, Vec<usize>, Vec<u8>);
+
+/// Opens an adapter for the small LLaMA.
+pub(crate) fn open(path: &Path) -> Result<()> {
+    Adapter::open(path, &config()).map(drop)
+}
+
+fn config() -> ModelConfig {
+    let bytes: &'static [u8] = Gguf::llama().bytes().leak();
+    let checkpoint = Checkpoint::from_static_bytes("base", bytes).expect("a valid file");
+    ModelConfig::from_checkpoint(&checkpoint).expect("a valid configuration")
+}
+
+/// A valid adapter.
+pub(crate) fn lora() -> Lora {
+    Lora::random(&config(), 1, 4, ENDS)
+}
+
+/// All of them.
+pub(crate) fn cases() -> Vec<Case> {
+    let tables = [folders(), configs(), tensors(), ggufs(), gglas(), others()];
+    tables.into_iter().flatten().collect()
+}
+
+/// A case whose folder has this configuration and these tensors.
+fn peft(
+    name: &'static str,
+    (kind, says): (&'static str, &'static str),
+    change: impl Fn(&mut Value, &mut Vec<Tensor>) + 'static,
+) -> Case {
+    let write = move |path: &Path| {
+        let lora = lora();
+        let (mut config, mut tensors) = (lora.config(), lora.tensors());
+        change(&mut config, &mut tensors);
+        write_peft(path, &config, &tensors);
+        path.to_owned()
+    };
+    Case { name, write: Box::new(write), kind, says }
+}
+
+/// A case with a field of the configuration changed.
+fn field(name: &'static str, value: Value, kind: &'static str, says: &'static str) -> Case {
+    peft(name, (kind, says), move |config, _| config[name] = value.clone())
+}
+
+/// A case that is a valid folder with a file changed.
+fn file(
+    name: &'static str,
+    (kind, says): (&'static str, &'static str),
+    path: &'static str,
+    bytes: impl Fn(Vec<u8>) -> Option<Vec<u8>> + 'static,
+) -> Case {
+    let write = move |folder: &Path| {
+        lora().write_peft(folder);
+        let file = folder.join(path);
+        match bytes(std::fs::read(&file).expect("written")) {
+            Some(bytes) => std::fs::write(&file, bytes).expect("written"),
+            None => std::fs::remove_file(&file).expect("written"),
+        }
+        folder.to_owned()
+    };
+    Case { name, write: Box::new(write), kind, says }
+}
+
+fn folders() -> Vec<Case> {
+    const CONFIG: &str = "adapter_config.json";
+    const WEIGHTS: &str = "adapter_model.safetensors";
+    vec![
+        file(
+            "no configuration",
+            ("UnsupportedFormat", "without adapter_config.json"),
+            CONFIG,
+            |_| None,
+        ),
+        file("no weights", ("UnsupportedFormat", "without weights"), WEIGHTS, |_| None),
+        file("half a configuration", (MALFORMED, "JSON"), CONFIG, |b| {
+            Some(b[..b.len() / 2].to_vec())
+        }),
+        file("an empty configuration", (MALFORMED, "JSON"), CONFIG, |_| Some(Vec::new())),
+        file("alpha is NaN", (MALFORMED, "JSON"), CONFIG, |_| {
+            Some(br#"{"peft_type": "LORA", "r": 4, "lora_alpha": NaN}"#.to_vec())
+        }),
+        file("a list", (MALFORMED, "JSON"), CONFIG, |_| Some(b"[1]".to_vec())),
+        file("no weights in the file", (MALFORMED, "header length"), WEIGHTS, |_| Some(Vec::new())),
+        file("half of the weights", (MALFORMED, "data_offsets"), WEIGHTS, |b| {
+            Some(b[..b.len() - 100].to_vec())
+        }),
+        file("a header of 2^63", (MALFORMED, "header length"), WEIGHTS, |mut b| {
+            b[7] = 0x80;
+            Some(b)
+        }),
+        file("no tensors", (MALFORMED, "no lora_a"), WEIGHTS, |_| {
+            Some(safetensors_raw(b"{}", &[]))
+        }),
+    ]
+}
+
+fn configs() -> Vec<Case> {
+    vec![
+        field("peft_type", json!("IA3"), "Config", "expected LORA"),
+        field("peft_type", json!(null), "Config", "is missing, expected LORA"),
+        field("use_dora", json!(true), "Config", "asks for DoRA"),
+        field("use_qalora", json!(true), "Config", "asks for QALoRA"),
+        field("bias", json!("all"), "Config", "expected none"),
+        field("bias", json!(3), "Config", "a string"),
+        field("lora_bias", json!(true), "Config", "biases of LoRA's own"),
+        field("modules_to_save", json!(["lm_head"]), "Config", "whole modules"),
+        field("layer_replication", json!([[0, 1]]), "Config", "repeated layers"),
+        field("trainable_token_indices", json!([1]), "Config", "embeddings"),
+        field("alora_invocation_tokens", json!([1, 2]), "Config", "aLoRA"),
+        field("init_lora_weights", json!("pissa_niter_4"), "Config", "base weights"),
+        field("lora_alpha", json!("16"), "Config", "expected a number"),
+        field("lora_alpha", json!(null), "Config", "expected a number"),
+        field("lora_alpha", json!(1e300), "Config", "alpha"),
+        field("r", json!(0), "Config", "1 or more"),
+        field("r", json!(-4), "Config", "non-negative integer"),
+        field("r", json!(4_000_000_000u64), "Config", "has the rank 4"),
+        field("r", json!(5), "Config", "is 5, but"),
+        field("use_rslora", json!("yes"), "Config", "true or false"),
+        field("alpha_pattern", json!({"q.*": 3}), "Config", "regular expression"),
+        field("alpha_pattern", json!({"q_proj": "3"}), "Config", "no number"),
+        field("alpha_pattern", json!([1]), "Config", "an object"),
+    ]
+}
+
+/// A case with the first A (rank 4 of a query projection, width 8) changed.
+fn first(
+    name: &'static str,
+    (kind, says): (&'static str, &'static str),
+    change: impl Fn(&mut Tensor) + 'static,
+) -> Case {
+    peft(name, (kind, says), move |_, tensors| change(&mut tensors[0]))
+}
+
+fn tensors() -> Vec<Case> {
+    let zeros = |shape: &[usize]| bytes(&vec![0.0; shape.iter().product()]);
+    vec![
+        peft("A without B", ("MissingTensor", "attn_q.weight.lora_b"), |_, t| drop(t.remove(1))),
+        peft("B without A", ("MissingTensor", "attn_q.weight.lora_a"), |_, t| drop(t.remove(0))),
+        first("A of another width", ("Shape", "[4, 8]"), move |t| {
+            (t.2, t.3) = (vec![4, 9], zeros(&[4, 9]));
+        }),
+        first("A of another rank", ("Shape", "lora_b"), move |t| {
+            (t.2, t.3) = (vec![3, 8], zeros(&[3, 8]));
+        }),
+        first("A is a vector", (MALFORMED, "1 dimensions"), move |t| {
+            (t.2, t.3) = (vec![32], zeros(&[32]));
+        }),
+        first("A has three dimensions", (MALFORMED, "3 dimensions"), move |t| t.2 = vec![2, 2, 8]),
+        first("a rank of zero", (MALFORMED, "zero"), |t| (t.2, t.3) = (vec![0, 8], Vec::new())),
+        peft("B of another height", ("Shape", "[8, 4]"), move |_, t| {
+            (t[1].2, t[1].3) = (vec![12, 4], zeros(&[12, 4]));
+        }),
+        peft("B that halves do not divide", (MALFORMED, "does not divide"), move |_, t| {
+            (t[1].2, t[1].3) = (vec![7, 4], zeros(&[7, 4]));
+        }),
+        peft("A and B swapped", ("Config", "has the rank 8"), |_, t| {
+            let name = t[0].0.clone();
+            t[0].0 = std::mem::replace(&mut t[1].0, name);
+        }),
+        peft("a rank above all use", ("Config", "more than the matrix"), move |config, t| {
+            *config = json!({"peft_type": "LORA", "r": 900, "lora_alpha": 1});
+            t.truncate(2);
+            (t[0].2, t[0].3) = (vec![900, 8], zeros(&[900, 8]));
+            (t[1].2, t[1].3) = (vec![8, 900], zeros(&[8, 900]));
+        }),
+        first("integers", ("UnsupportedEncoding", "I32"), |t| t.1 = "I32"),
+        first("A of another layer than B", ("MissingTensor", "lora_"), |t| {
+            t.0 = t.0.replace("layers.0", "layers.7");
+        }),
+        peft("only a layer that is not there", ("Config", "of its 1 blocks"), |_, t| {
+            t.iter_mut().for_each(|t| t.0 = t.0.replace("layers.0", "layers.1"));
+        }),
+        first("a layer with a zero in front", ("Config", "no module"), |t| {
+            t.0 = t.0.replace("layers.0", "layers.00");
+        }),
+        first("a layer of 2^64", ("Config", "no module"), |t| {
+            t.0 = t.0.replace("layers.0", "layers.18446744073709551616");
+        }),
+        first("another architecture", ("Config", "llama has no module"), |t| {
+            t.0 = "base_model.model.transformer.h.0.attn.q_proj.lora_A.weight".into();
+        }),
+        peft("a norm", ("Config", "of its 1 blocks"), |_, t| {
+            t.iter_mut().for_each(|t| t.0 = t.0.replace("self_attn.q_proj", "input_layernorm"));
+        }),
+        first("an embedding", ("Config", "changes an embedding"), |t| {
+            t.0 = "base_model.model.model.embed_tokens.lora_embedding_A".into();
+        }),
+        first("a magnitude", ("Config", "DoRA"), |t| {
+            t.0 = t.0.replace("lora_A", "lora_magnitude_vector");
+        }),
+        first("a bias", ("Config", "bias of LoRA"), |t| {
+            t.0 = t.0.replace("lora_A.weight", "lora_B.bias");
+        }),
+        first("a whole weight", ("Config", "whole weight"), |t| {
+            t.0 = "base_model.model.lm_head.weight".into();
+        }),
+        first("no name", ("Config", "whole weight"), |t| t.0 = String::new()),
+        peft("a matrix twice", (MALFORMED, "twice"), |_, t| {
+            let mut again = t[0].clone();
+            again.0 = again.0.replace("base_model.model.", "");
+            t.push(again);
+        }),
+    ]
+}
+
+fn gguf(
+    name: &'static str,
+    (kind, says): (&'static str, &'static str),
+    change: impl Fn(&mut Gguf) + 'static,
+) -> Case {
+    let write = move |folder: &Path| {
+        let mut file = lora().gguf();
+        change(&mut file);
+        let path = folder.join("adapter.gguf");
+        file.write(&path);
+        path
+    };
+    Case { name, write: Box::new(write), kind, says }
+}
+
+fn ggufs() -> Vec<Case> {
+    let alpha = |alpha: f32| [6u32.to_le_bytes(), alpha.to_le_bytes()].concat();
+    vec![
+        gguf("a model", ("UnsupportedFormat", "a GGUF model"), |f| *f = Gguf::llama()),
+        gguf("another type", ("UnsupportedFormat", "general.type"), |f| {
+            f.entry("general.type", string_value(3, "mmproj"));
+        }),
+        gguf("a control vector", ("Config", "expected lora"), |f| {
+            f.entry("adapter.type", string_value(3, "control_vector"));
+        }),
+        gguf("for another architecture", ("Config", "expected llama"), |f| {
+            f.entry("general.architecture", string_value(3, "gptj"));
+        }),
+        gguf("no architecture", ("Config", "is missing"), |f| {
+            f.entries.retain(|(key, _)| key != "general.architecture");
+        }),
+        gguf("alpha NaN", ("Config", "NaN"), move |f| {
+            f.entry("adapter.lora.alpha", alpha(f32::NAN));
+        }),
+        gguf("alpha infinite", ("Config", "inf"), move |f| {
+            f.entry("adapter.lora.alpha", alpha(f32::INFINITY));
+        }),
+        gguf("alpha a text", ("Config", "adapter.lora.alpha"), |f| {
+            f.entry("adapter.lora.alpha", string_value(3, "16"));
+        }),
+        gguf("aLoRA", ("Config", "not supported"), |f| {
+            f.entry("adapter.alora.invocation_tokens", string_value(3, ""));
+        }),
+        gguf("one of several parts", ("Config", "split.count"), |f| {
+            f.entry("split.count", u32_value(2));
+        }),
+        gguf("a tensor of another kind", ("Config", "no A or B"), |f| {
+            f.tensors[0].name = "blk.0.attn_q.weight".into();
+        }),
+        gguf("a matrix that no model has", ("Config", "changes blk.0.attn_z"), |f| {
+            for tensor in &mut f.tensors {
+                tensor.name = tensor.name.replace("attn_q", "attn_z");
+            }
+        }),
+        gguf("the fused matrix of another architecture", ("Config", "attn_qkv"), |f| {
+            for tensor in &mut f.tensors {
+                tensor.name = tensor.name.replace("attn_q.", "attn_qkv.");
+            }
+        }),
+        gguf("transposed factors", ("Shape", "lora_"), |f| {
+            f.tensors.iter_mut().for_each(|tensor| tensor.dims.reverse());
+        }),
+        gguf("a rank of zero", (MALFORMED, "dimension of 0"), |f| f.tensors[0].dims[1] = 0),
+        gguf("no tensors", (MALFORMED, "no lora_a"), |f| f.tensors.clear()),
+    ]
+}
+
+fn ggla(
+    name: &'static str,
+    (kind, says): (&'static str, &'static str),
+    change: impl Fn(Vec<u8>) -> Vec<u8> + 'static,
+) -> Case {
+    let write = move |folder: &Path| {
+        let path = folder.join("ggml-adapter-model.bin");
+        std::fs::write(&path, change(lora().ggla())).expect("written");
+        path
+    };
+    Case { name, write: Box::new(write), kind, says }
+}
+
+/// A case with the 32-bit word at byte `at` replaced.
+fn word(name: &'static str, says: (&'static str, &'static str), at: usize, value: i32) -> Case {
+    ggla(name, says, move |mut bytes| {
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        bytes
+    })
+}
+
+/// The first record begins at byte 16: dimensions, length of the name, type, r, in, name.
+fn gglas() -> Vec<Case> {
+    vec![
+        ggla("only a magic", (MALFORMED, "the version"), |b| b[..4].to_vec()),
+        word("version 0", ("UnsupportedFormat", "ggla version 0"), 4, 0),
+        word("version 2", ("UnsupportedFormat", "ggla version 2"), 4, 2),
+        word("rank 0", (MALFORMED, "the rank is 0"), 8, 0),
+        word("a negative rank", (MALFORMED, "the rank is -1"), 8, -1),
+        ggla("no alpha", (MALFORMED, "alpha"), |b| b[..14].to_vec()),
+        ggla("no tensors", (MALFORMED, "no lora_a"), |b| b[..16].to_vec()),
+        word("one dimension", (MALFORMED, "1 dimensions"), 16, 1),
+        word("many dimensions", (MALFORMED, "dimensions"), 16, i32::MAX),
+        word("a long name", (MALFORMED, "a name of 2147483647"), 20, i32::MAX),
+        word("a negative length", (MALFORMED, "a name of 4294967295"), 20, -1),
+        word("a shorter name", ("Config", "no loraA"), 20, 8),
+        word("quantized", ("UnsupportedEncoding", "Q4_0"), 24, 2),
+        word("no such type", ("UnsupportedEncoding", "layers.0"), 24, 999),
+        word("no columns", (MALFORMED, "a dimension is 0"), 28, 0),
+        word("a negative dimension", (MALFORMED, "a dimension is -5"), 32, -5),
+        word("huge dimensions", (MALFORMED, "file ends"), 32, i32::MAX),
+        ggla("half of a tensor", (MALFORMED, "file ends"), |b| b[..200].to_vec()),
+        ggla("cut in a header", (MALFORMED, "file ends"), |b| b[..40].to_vec()),
+        ggla("something after the end", (MALFORMED, "file ends"), |b| [&b[..], &[1, 2]].concat()),
+        ggla("a name that is not UTF-8", (MALFORMED, "UTF-8"), |mut b| {
+            b[36] = 0xff;
+            b
+        }),
+        ggla("another matrix", ("Config", "no loraA"), |mut b| {
+            b[36] = b'x';
+            b
+        }),
+        ggla("a tensor twice", (MALFORMED, "twice"), |_| {
+            let mut lora = lora();
+            lora.modules.push(lora.modules[0].clone());
+            lora.ggla()
+        }),
+    ]
+}
+
+fn others() -> Vec<Case> {
+    let write = |name: &'static str, bytes: &'static [u8]| {
+        move |folder: &Path| {
+            let path = folder.join(name);
+            std::fs::write(&path, bytes).expect("written");
+            path
+        }
+    };
+    let case = |name, (kind, says), write| Case { name, write, kind, says };
+    vec![
+        case("no such path", ("Io", "cannot access"), Box::new(|f: &Path| f.join("nothing"))),
+        case("an empty file", ("UnsupportedFormat", "an empty file"), Box::new(write("a", b""))),
+        case("a pickle", ("UnsupportedFormat", "pickle"), Box::new(write("a.bin", b"\x80\x02}"))),
+        case("a text", ("UnsupportedFormat", "PEFT folder"), Box::new(write("a.txt", b"hello"))),
+        case(
+            "weights alone",
+            ("UnsupportedFormat", "PEFT folder"),
+            Box::new(write("adapter_model.safetensors", b"\x08")),
+        ),
+        case(
+            "an empty folder",
+            ("UnsupportedFormat", "without adapter_config"),
+            Box::new(Path::to_owned),
+        ),
+    ]
+}
