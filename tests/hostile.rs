@@ -8,11 +8,14 @@ use std::panic::catch_unwind;
 
 use halfbyte::io::Checkpoint;
 use halfbyte_tests::fixtures::Gguf;
+use halfbyte_tests::legacy_files::{Ggml, LLAMA, Model};
 
 #[path = "hostile/case.rs"]
 mod case;
 #[path = "hostile/config.rs"]
 mod config;
+#[path = "hostile/ggml.rs"]
+mod ggml;
 #[path = "hostile/gguf.rs"]
 mod gguf;
 #[path = "hostile/safetensors.rs"]
@@ -37,6 +40,38 @@ fn broken_configurations_are_typed_errors() {
     let cases = config::cases();
     assert!(cases.len() >= 15, "{} cases", cases.len());
     case::check(&cases);
+}
+
+#[test]
+fn broken_files_of_2023_are_typed_errors() {
+    let cases = ggml::cases();
+    assert!(cases.len() >= 200, "{} cases", cases.len());
+    case::check(&cases);
+}
+
+#[test]
+fn no_prefix_and_no_changed_byte_of_a_file_of_2023_panics() {
+    let _alone = case::alone();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("changed.bin");
+    for model in [LLAMA[0], LLAMA[2], Model::GptJ] {
+        let bytes = Ggml::tiny(model).bytes();
+        let opened = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("written");
+            catch_unwind(|| Checkpoint::open(&path).is_ok())
+        };
+        // The header, the vocabulary, the first records; behind them every 13th.
+        for len in (0..300).chain((300..bytes.len()).step_by(13)) {
+            assert_eq!(opened(&bytes[..len]).ok(), Some(false), "{} of {len}", model.name());
+        }
+        for at in 0..240 {
+            for value in [0, 0x7f, 0xff, bytes[at] ^ 1] {
+                let mut changed = bytes.clone();
+                changed[at] = value;
+                assert!(opened(&changed).is_ok(), "{}: byte {at} = {value:#x}", model.name());
+            }
+        }
+    }
 }
 
 #[test]

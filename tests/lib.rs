@@ -3,6 +3,8 @@
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
 pub mod fixtures;
 pub mod golden_file;
+#[expect(clippy::missing_panics_doc, clippy::panic, reason = "tests may panic")]
+pub mod legacy_files;
 pub mod vocabularies;
 
 use std::fmt::Display;

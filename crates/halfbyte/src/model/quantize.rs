@@ -151,8 +151,14 @@ pub fn quantize(
     if same(source.path(), destination) {
         return Err(Error::config("destination", "is the source file: choose another path"));
     }
-    let mut report =
-        QuantizeReport { source_bytes: 0, bytes: 0, weights: 0, tensors: 0, fallbacks: Vec::new(), kept_of_2023: 0 };
+    let mut report = QuantizeReport {
+        source_bytes: 0,
+        bytes: 0,
+        weights: 0,
+        tensors: 0,
+        fallbacks: Vec::new(),
+        kept_of_2023: 0,
+    };
     let names: Vec<&str> = source.tensor_names().collect();
     let infos = names
         .iter()
