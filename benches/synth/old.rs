@@ -36,7 +36,7 @@ pub type Tokens = Vec<(Vec<u8>, f32)>;
 const BLOCK: usize = 18;
 const OLD_BLOCK: u64 = 20;
 /// What scales are multiplied by, so that f16 does not hold them: 1 + 2⁻¹³.
-const OFF_F16: f32 = 1.000_122_070_312_5;
+const OFF_F16: f32 = 1.0 + 1.0 / 8192.0;
 
 impl Old {
     /// The kind of that name.

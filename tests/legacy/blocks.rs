@@ -7,7 +7,7 @@ use rand_core::{Rng, SeedableRng};
 /// What a block of 2023 says about element i, from the formats' description: its factor, its
 /// code and what is added.
 fn of_2023(encoding: Encoding, block: &[u8], i: usize) -> (f32, i32, f32) {
-    let wide = |at: usize| f32::from_le_bytes(block[at..at + 4].try_into().unwrap());
+    let wide = |at: usize| f32::from_le_bytes(std::array::from_fn(|i| block[at + i]));
     let half = |at: usize| half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
     // Neighbours share a byte, or elements 16 apart.
     let near = |at: usize| i32::from((block[at + i / 2] >> (4 * (i % 2))) & 15);
@@ -25,7 +25,7 @@ fn of_2023(encoding: Encoding, block: &[u8], i: usize) -> (f32, i32, f32) {
         Encoding::Q5_0_V1 => (half(0), (near(6) | fifth(2)) - 16, 0.0),
         Encoding::Q5_1_V1 => (half(0), near(8) | fifth(4), half(2)),
         Encoding::Q8_0_V1 => (wide(0), i32::from(block[4 + i].cast_signed()), 0.0),
-        other => panic!("{other:?} is not of 2023"),
+        other => unreachable!("{other:?} is not of 2023"),
     }
 }
 

@@ -234,7 +234,8 @@ impl Sizes {
         let key_value = rows(Dim::KeyValue).unwrap_or(header.width);
         let head = header.width / header.n_heads;
         let n_groups = key_value / head.max(1);
-        if key_value % head.max(1) != 0 || n_groups == 0 || header.n_heads % n_groups != 0 {
+        let part = key_value.is_multiple_of(head.max(1)) && n_groups > 0;
+        if !part || !header.n_heads.is_multiple_of(n_groups) {
             let n_heads = header.n_heads;
             return Err(malformed(
                 path,

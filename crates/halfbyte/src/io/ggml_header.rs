@@ -275,13 +275,13 @@ impl Header {
     /// What numbers of one model are to each other.
     fn check(&self, cursor: &Cursor<'_>) -> Result<()> {
         let (width, heads, n_rot) = (self.width, self.n_heads, self.n_rot);
-        if width % heads != 0 {
+        if !width.is_multiple_of(heads) {
             return Err(cursor.malformed(format!("{heads} heads do not part a width of {width}")));
         }
         let head = width / heads;
         // Without a word for it, a LLaMA rotates all of a head.
         let all = self.context.is_none();
-        if n_rot % 2 != 0 || n_rot > head || (all && n_rot != head) {
+        if !n_rot.is_multiple_of(2) || n_rot > head || (all && n_rot != head) {
             let why = format!("the rotary size is {n_rot} for heads of {head}");
             return Err(cursor.malformed(why));
         }
