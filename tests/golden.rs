@@ -71,6 +71,20 @@ const SHARED: &[Case] = &[
     case("ggml/llama-1k.q4_0.gguf", "ggml/llama-1k.q4_0.gguf.golden", Quantized),
     case("ggml/gptj-1k-hf", "ggml/gptj-1k.f16.gguf.golden", F16),
     case("ggml/llama-1k-hf", "ggml/llama-1k.f16.gguf.golden", F16),
+    case("ggml/gptj-1k.f16.ggml.bin", "ggml/gptj-1k.f16.ggml.bin.golden", F16),
+    case("ggml/gptj-1k.q4_0.qnt2.ggml.bin", "ggml/gptj-1k.q4_0.qnt2.ggml.bin.golden", Quantized),
+    case(
+        "ggml/gptj-1k.q4_0-interleaved-f32.qnt0.ggml.bin",
+        "ggml/gptj-1k.q4_0-interleaved-f32.qnt0.ggml.bin.golden",
+        Quantized,
+    ),
+    case("ggml/llama-1k.f16.ggjt-v1.bin", "ggml/llama-1k.f16.ggjt-v1.bin.golden", F16),
+    case("ggml/llama-1k.q4_0.ggjt-v3.bin", "ggml/llama-1k.q4_0.ggjt-v3.bin.golden", Quantized),
+    case(
+        "ggml/llama-1k.q4_0-interleaved-f32.ggjt-v1.bin",
+        "ggml/llama-1k.q4_0-interleaved-f32.ggjt-v1.bin.golden",
+        Quantized,
+    ),
 ];
 
 /// What a run without `../shared` still has.

@@ -9,6 +9,7 @@ use std::panic::catch_unwind;
 use halfbyte::io::Checkpoint;
 use halfbyte_tests::data;
 use halfbyte_tests::fixtures::{Folder, Gguf};
+use halfbyte_tests::legacy_files::{Ggml, LLAMA, Model};
 
 #[path = "hostile/adapter.rs"]
 mod adapter;
@@ -16,6 +17,8 @@ mod adapter;
 mod case;
 #[path = "hostile/config.rs"]
 mod config;
+#[path = "hostile/ggml.rs"]
+mod ggml;
 #[path = "hostile/gguf.rs"]
 mod gguf;
 #[path = "hostile/packed.rs"]
@@ -126,6 +129,38 @@ fn every_prefix_and_changed_byte_of_an_adapter_is_an_error_or_an_adapter() {
                 let mut changed = bytes.clone();
                 changed[at] = value;
                 drop(open(&changed));
+            }
+        }
+    }
+}
+
+#[test]
+fn broken_files_of_2023_are_typed_errors() {
+    let cases = ggml::cases();
+    assert!(cases.len() >= 200, "{} cases", cases.len());
+    case::check(&cases);
+}
+
+#[test]
+fn no_prefix_and_no_changed_byte_of_a_file_of_2023_panics() {
+    let _alone = case::alone();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("changed.bin");
+    for model in [LLAMA[0], LLAMA[2], Model::GptJ] {
+        let bytes = Ggml::tiny(model).bytes();
+        let opened = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("written");
+            catch_unwind(|| Checkpoint::open(&path).is_ok())
+        };
+        // The header, the vocabulary, the first records; behind them every 13th.
+        for len in (0..300).chain((300..bytes.len()).step_by(13)) {
+            assert_eq!(opened(&bytes[..len]).ok(), Some(false), "{} of {len}", model.name());
+        }
+        for at in 0..240 {
+            for value in [0, 0x7f, 0xff, bytes[at] ^ 1] {
+                let mut changed = bytes.clone();
+                changed[at] = value;
+                assert!(opened(&changed).is_ok(), "{}: byte {at} = {value:#x}", model.name());
             }
         }
     }

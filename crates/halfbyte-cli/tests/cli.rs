@@ -69,7 +69,10 @@ fn every_json_option_prints_one_object() {
         (&["generate", "Hello", "-n", "2", "--json", "--reference"], &["text", "tokens"]),
         (&["tokenize", "Hello", "--json"], &["ids", "pieces"]),
         (&["tokenize", "--decode", "522,601", "--json"], &["text"]),
-        (&["inspect", "--json"], &["architecture", "parameters"]),
+        (
+            &["inspect", "--json"],
+            &["architecture", "parameters", "container", "quantization", "tokenizer"],
+        ),
         (&["inspect", "--json", "--tensors", "--metadata", &model], &["tensors", "metadata"]),
         (
             &["inspect", "--cpu", "--json"],
@@ -132,6 +135,8 @@ fn failures_are_status_1_and_say_what_is_wrong() {
         (&["generate", "a", "--temperature=-1"], &["temperature"]),
         (&["generate", "a", "--temperature=-1", "--reference"], &["temperature"]),
         (&["generate", "a", "--top-p", "2"], &["top_p"]),
+        (&["inspect", "--rope-base", "0"], &["rope_base"]),
+        (&["inspect", "--n-gqa", "7"], &["n_gqa"]),
         (&["generate", "a", "--threads", "0"], &["threads"]),
         (&["tokenize", "--decode", "one"], &["one is no token id"]),
         (&["tokenize", "--decode", "1,4000000000"], &["4000000000"]),

@@ -160,7 +160,7 @@ impl Checkpoint {
     ///
     /// As [`open`](Self::open).
     pub fn from_static_bytes(name: &str, bytes: &'static [u8]) -> Result<Self> {
-        gguf::from_static_bytes(name, bytes)
+        gguf::from_static_bytes(name, bytes).map(|checkpoint| checkpoint.opened_as("GGUF file"))
     }
 
     /// Puts the parts together, with the last proofs: every tensor in its source, names unique.

@@ -83,7 +83,7 @@ pub(super) fn is_one(head: &[u8]) -> bool {
 pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let file = read(path)?;
     let Joined { path, mut file, mut sources, tensors } = ggml_parts::join(path, file)?;
-    let sizes = Sizes::of(&path, &file)?;
+    let sizes = Sizes::of(&path, &file.header, || tensors.iter().map(|(record, _)| record))?;
     let tensors = tensors.into_iter().map(|(record, place)| {
         sizes.check(&file.header, &record)?;
         let order = match record.named.part.rows {
@@ -93,9 +93,8 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
         if record.dims.len() == 1 && order != RowOrder::Natural {
             return part_vector(&path, &mut sources, &record, place, order);
         }
-        Tensor::new(record.named.gguf(), record.dims, record.encoding, order, place).map_err(
-            |what| malformed(&path, record.at, format!("tensor {} {what}", record.name)),
-        )
+        Tensor::new(record.named.gguf(), record.dims, record.encoding, order, place)
+            .map_err(|what| malformed(&path, record.at, format!("tensor {} {what}", record.name)))
     });
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
     sizes.complete(&path, &file.header, &tensors)?;
@@ -220,20 +219,23 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    fn of(path: &Path, file: &File) -> Result<Self> {
-        let header = &file.header;
+    fn of<'r, R: Iterator<Item = &'r Record>>(
+        path: &Path,
+        header: &Header,
+        records: impl Fn() -> R,
+    ) -> Result<Self> {
         let rows = |dim: Dim| {
             let wanted = |r: &&Record| !r.named.is_bias && r.named.part.dims.first() == Some(&dim);
-            file.records.iter().find(wanted).and_then(|record| record.dims.first().copied())
+            records().find(wanted).and_then(|record| record.dims.first().copied())
         };
-        let missing = |name: &str| {
-            Error::MissingTensor { name: name.to_owned(), path: path.to_owned() }
-        };
+        let missing =
+            |name: &str| Error::MissingTensor { name: name.to_owned(), path: path.to_owned() };
         let inner = rows(Dim::Inner).ok_or_else(|| missing("of a feed-forward block"))?;
         let key_value = rows(Dim::KeyValue).unwrap_or(header.width);
         let head = header.width / header.n_heads;
         let n_groups = key_value / head.max(1);
-        if key_value % head.max(1) != 0 || n_groups == 0 || header.n_heads % n_groups != 0 {
+        let part = key_value.is_multiple_of(head.max(1)) && n_groups > 0;
+        if !part || !header.n_heads.is_multiple_of(n_groups) {
             let n_heads = header.n_heads;
             return Err(malformed(
                 path,

@@ -100,22 +100,27 @@ impl Header {
         if magic != Magic::Ggml {
             return Self::read_as(cursor, magic, VERSIONED);
         }
-        let mut first = None;
+        let mut likeliest: Option<(Self, Cursor<'_>, usize)> = None;
         for &layout in UNVERSIONED {
             let mut ahead = cursor.clone();
             match Self::read_as(&mut ahead, magic, layout) {
-                Ok(header) if header.fits(&mut ahead.clone()) => {
-                    *cursor = ahead;
-                    return Ok(header);
+                Ok(header) => {
+                    let mut far = ahead.clone();
+                    if header.fits(&mut far) {
+                        *cursor = ahead;
+                        return Ok(header);
+                    }
+                    if likeliest.as_ref().is_none_or(|(.., reached)| far.position() > *reached) {
+                        likeliest = Some((header, ahead, far.position()));
+                    }
                 }
-                Ok(header) => first = first.or(Some((header, ahead))),
                 // A file that ends within its header tells how at once.
                 Err(error) if cursor.remaining() < 4 * VERSIONED.words.len() => return Err(error),
                 Err(_) => {}
             }
         }
-        // Broken further on: the likeliest header is kept, so that the error says where.
-        let (header, ahead) = first.ok_or_else(|| Error::UnsupportedFormat {
+        // Broken further on: what can be read furthest says where.
+        let (header, ahead, _) = likeliest.ok_or_else(|| Error::UnsupportedFormat {
             path: cursor.path().into(),
             found: "a ggml file of 2023 of another model: its header fits none of ours".into(),
             supported: "ggml files of GPT-J, LLaMA and GPT-NeoX".into(),
@@ -155,7 +160,8 @@ impl Header {
         cursor.take(len, "a token")
     }
 
-    /// Whether the vocabulary is followed by a tensor of this layout. Allocates nothing.
+    /// Whether the vocabulary is followed by a tensor of this layout; leaves the cursor where it is
+    /// not. Allocates nothing.
     fn fits(&self, cursor: &mut Cursor<'_>) -> bool {
         for id in 0..self.n_vocab {
             if self.token(cursor, id).is_err() {
@@ -269,13 +275,13 @@ impl Header {
     /// What numbers of one model are to each other.
     fn check(&self, cursor: &Cursor<'_>) -> Result<()> {
         let (width, heads, n_rot) = (self.width, self.n_heads, self.n_rot);
-        if width % heads != 0 {
+        if !width.is_multiple_of(heads) {
             return Err(cursor.malformed(format!("{heads} heads do not part a width of {width}")));
         }
         let head = width / heads;
         // Without a word for it, a LLaMA rotates all of a head.
         let all = self.context.is_none();
-        if n_rot % 2 != 0 || n_rot > head || (all && n_rot != head) {
+        if !n_rot.is_multiple_of(2) || n_rot > head || (all && n_rot != head) {
             let why = format!("the rotary size is {n_rot} for heads of {head}");
             return Err(cursor.malformed(why));
         }

@@ -56,12 +56,7 @@ pub(super) struct Layout {
     pub(super) parts: &'static [Part],
 }
 
-const fn part(
-    file: &'static str,
-    gguf: &'static str,
-    dims: &'static [Dim],
-    bias: bool,
-) -> Part {
+const fn part(file: &'static str, gguf: &'static str, dims: &'static [Dim], bias: bool) -> Part {
     Part { file, gguf, dims, bias, rows: Rows::Same }
 }
 
@@ -168,15 +163,8 @@ pub(super) static UNVERSIONED: &[&Layout] = &[
     },
 ];
 
-const GPT_WORDS: &[Word] = &[
-    Word::Vocab,
-    Word::Context,
-    Word::Width,
-    Word::Heads,
-    Word::Blocks,
-    Word::Rotary,
-    Word::Type,
-];
+const GPT_WORDS: &[Word] =
+    &[Word::Vocab, Word::Context, Word::Width, Word::Heads, Word::Blocks, Word::Rotary, Word::Type];
 
 /// Which layouts a file's blocks have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,8 +206,7 @@ impl Generation {
 
     /// The names of all encodings of this generation, for messages.
     pub(super) fn supported(self) -> String {
-        let names: Vec<_> =
-            (0..16).filter_map(|n| self.encoding(n)).map(Encoding::name).collect();
+        let names: Vec<_> = (0..16).filter_map(|n| self.encoding(n)).map(Encoding::name).collect();
         names.join(", ")
     }
 }

@@ -138,8 +138,7 @@ fn kind(id: usize, token: &[u8], is_neox: bool) -> i32 {
 /// before `.`, `'s` and their like was cleaned away. What can be told is undone: single bytes by
 /// their place, and a second token of the same text is the one with the space.
 fn restored(tokens: &[&[u8]]) -> HashMap<usize, Vec<u8>> {
-    const CLEANED: &[&[u8]] =
-        &[b".", b"?", b"!", b",", b"'", b"'m", b"'s", b"'ve", b"'re", b"n't"];
+    const CLEANED: &[&[u8]] = &[b".", b"?", b"!", b",", b"'", b"'m", b"'s", b"'ve", b"'re", b"n't"];
     let mut restored = HashMap::new();
     for (id, byte) in (2..).zip(bytes_in_order()) {
         if tokens.get(id).is_some_and(|token| *token == REPLACEMENT) {
@@ -188,7 +187,7 @@ fn in_alphabet(bytes: &[u8]) -> Vec<u8> {
 struct Spelled<'t> {
     texts: Vec<Vec<u8>>,
     kinds: Vec<i32>,
-    /// What the tokens so far stand for, byte tokens apart.
+    /// What the tokens so far stand for, those apart whose spelling is like no other's.
     seen: HashSet<&'t [u8]>,
 }
 
@@ -201,7 +200,10 @@ impl<'t> Spelled<'t> {
     /// Adds the next token, which stands for `token`. Rows that stand for nothing, or for what an
     /// earlier one stands for, get a name and mean nothing.
     fn push(&mut self, token: &'t [u8], text: Vec<u8>, kind: i32) {
-        if kind == BYTE || self.seen.insert(token) {
+        // A byte is spelled in a way of its own, and so is a run of spaces that a model added: as
+        // spaces, where the BPE's token has characters for them.
+        let is_run = kind == USER_DEFINED && token.first() == Some(&b' ');
+        if kind == BYTE || is_run || self.seen.insert(token) {
             self.texts.push(text);
             self.kinds.push(kind);
             return;

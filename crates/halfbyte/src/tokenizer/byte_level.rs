@@ -9,7 +9,7 @@ use tokenizers::{NormalizedString, Normalizer};
 use super::alphabet;
 use super::merge::{Merge, Symbol, merge_all};
 use super::split::{PreTokenizer, Splitter};
-use super::vocab::{Kind, Spelling, Vocab};
+use super::vocab::{Kind, Spelling, Token, Vocab};
 use crate::error::{Error, Result};
 
 /// An encoder over bytes and merges.
@@ -85,6 +85,31 @@ impl ByteLevel {
     /// [`Error::Tokenizer`] if the vocabulary lacks a byte.
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         self.splitter.split(text).into_iter().try_for_each(|word| self.encode_word(word, ids))
+    }
+
+    /// The merges for which ids stand, as lines of `left right`; none if they are listed already.
+    ///
+    /// A token is made of the two that merging with earlier tokens alone leaves of it.
+    pub(super) fn implied_merges(&self, vocab: &Vocab) -> Vec<Vec<u8>> {
+        if matches!(self.merges, Merges::Listed(_)) {
+            return Vec::new();
+        }
+        let tokens = vocab.iter().filter(|(_, token)| token.kind == Kind::Normal);
+        let line = |(id, token): (u32, &Token)| {
+            let word = &token.bytes;
+            let bytes = word.iter().enumerate();
+            let parts = bytes.map(|(i, &byte)| (i..i + 1, self.bytes[usize::from(byte)]));
+            let earlier = |left: &Symbol, right: &Symbol| {
+                self.merge(word, left, right).filter(|merge| merge.id < id)
+            };
+            let mut symbols = merge_all(parts, earlier);
+            let (left, right) = (symbols.next()?, symbols.next()?);
+            let text = |symbol: Symbol| vocab.get(symbol.id?).map(|token| &*token.text);
+            let is_pair = symbols.next().is_none();
+            is_pair.then_some(())?;
+            Some([text(left)?, b" ", text(right)?].concat())
+        };
+        tokens.filter_map(line).collect()
     }
 
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<()> {
