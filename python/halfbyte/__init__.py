@@ -26,6 +26,7 @@ from halfbyte._options import Options
 from halfbyte._results import (
     Completion,
     LogLikelihood,
+    LogLikelihoods,
     Perplexity,
     Piece,
     Timings,
@@ -71,6 +72,7 @@ __all__ = [
     "FormatError",
     "Inspection",
     "LogLikelihood",
+    "LogLikelihoods",
     "Message",
     "Model",
     "Options",

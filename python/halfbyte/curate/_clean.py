@@ -21,10 +21,11 @@ REFUSALS = (
         re.IGNORECASE,
     ),
     re.compile(
-        r"^\W*(i'?m|i am|my apologies|apologies|sorry)?\W*(very |so )?(sorry|apologi[sz]e|afraid)?"
-        r"[\s,.]*(but |that )?(i |we )(can'?t|can ?not|am unable|'?m unable|am not able|'?m not able|"
-        r"won'?t|will not) (be able to |to )?(help|assist|provide|fulfil|fulfill|comply|answer|"
-        r"generate|create|write|complete|do that|continue|discuss|engage|access|browse|determine)",
+        r"^\W*((i'm|i am|i|my)\s+)?((very|so)\s+)?((sorry|apolog\w+|afraid|unfortunately)[\s,.]*)?"
+        r"((but|that|and)\s+)?(i|we)(\s+(can't|can ?not|am unable|am not able|won't|will not)"
+        r"|'m (unable|not able))\s+((be able\s+)?to\s+)?(help|assist|provide|fulfil|comply|answer|"
+        r"generate|create|write|complete|do (that|this)|continue|discuss|engage|access|browse|"
+        r"determine)",
         re.IGNORECASE,
     ),
 )

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 #: Neighbours of each text whose similarity is computed exactly.
 CANDIDATES = 10
 
-#: Texts that are looked up together: each is compared with all that stayed before, so that memory
-#: grows with the number of texts and not with its square.
-BLOCK = 4096
+#: Texts that are looked up together: each is compared with all that stayed before and with all of
+#: the block, so that memory grows with the number of texts and not with its square.
+BLOCK = 2048
 
 
 class Duplicate(NamedTuple):
@@ -78,27 +78,16 @@ def _among(
     """Those of ``texts`` that repeat none before them; the others are added to ``found``."""
     import numpy as np
 
-    if not len(texts):
-        return texts
-    candidates = texts[_neighbours(space, texts, texts)]
-    scores = _scores(space, texts, candidates)
-    stay: set[int] = set()
-    # A text with very many copies may have none among its candidates that stays, so whoever repeats
-    # a text that went is compared with what that one repeated.
-    leads: dict[int, int] = {}
+    cosines = space.matrix(texts)
+    stay = np.zeros(len(texts), dtype=bool)
     for i, text in enumerate(texts.tolist()):
-        near = [(s, c) for s, c in zip(scores[i].tolist(), candidates[i].tolist()) if c < text]
-        best = max(((s, c) for s, c in near if c in stay), default=(-1.0, -1))
-        via = [leads[c] for s, c in near if s >= threshold and c in leads]
-        if best[0] < threshold and via:
-            pairs = space.similarity(np.full(len(via), text), np.array(via))
-            best = max(best, max(zip(pairs.tolist(), via)))
-        if best[0] >= threshold:
-            leads[text] = best[1]
-            found.append(Duplicate(text, best[1], best[0]))
+        row = np.where(stay[:i], cosines[i, :i], -1)
+        best = int(row.argmax()) if i else 0
+        if i and row[best] >= threshold:
+            found.append(Duplicate(text, int(texts[best]), float(row[best])))
         else:
-            stay.add(text)
-    return np.array(sorted(stay), dtype=np.int64)
+            stay[i] = True
+    return texts[stay]
 
 
 def _neighbours(

@@ -42,6 +42,9 @@ class Space(Protocol):
     def similarity(self, left: Ints, right: Ints) -> Floats:
         """The cosine of each pair of texts."""
 
+    def matrix(self, texts: Ints) -> Floats:
+        """The cosine of each of ``texts`` with each, (n, n)."""
+
 
 class TfidfSpace:
     """Words that are rare elsewhere count more; neighbours are looked for after an SVD."""
@@ -80,6 +83,12 @@ class TfidfSpace:
         products = self.rows[left].multiply(self.rows[right])
         return np.asarray(products.sum(axis=1), dtype=np.float32).ravel()
 
+    def matrix(self, texts: Ints) -> Floats:
+        """The cosine of each of ``texts`` with each in all words."""
+        rows = self.rows[texts]
+        found: Floats = (rows @ rows.T).toarray()
+        return found
+
 
 class ModelSpace:
     """The means of a model's last hidden states, whitened."""
@@ -99,6 +108,12 @@ class ModelSpace:
         import numpy as np
 
         found: Floats = np.einsum("ij,ij->i", self.search[left], self.search[right])
+        return found
+
+    def matrix(self, texts: Ints) -> Floats:
+        """The cosine of each of ``texts`` with each."""
+        rows = self.search[texts]
+        found: Floats = rows @ rows.T
         return found
 
 

@@ -125,8 +125,8 @@ def _names(texts: Sequence[str], topic: npt.NDArray[np.int64]) -> list[str]:
     names = []
     for i in range(k):
         share = np.asarray(counts[topic == i].mean(axis=0)).ravel()
-        # How much more frequent, weighted by how frequent.
-        score = share * np.log((share + 1e-9) / (overall + 1e-4))
+        # How much more frequent, weighted by how frequent, of which the former counts more.
+        score = np.sqrt(share) * np.log((share + 1e-9) / (overall + 1e-4))
         best = [j for j in np.argsort(-score, kind="stable")[:WORDS] if score[j] > 0]
         names.append(", ".join(spelled[j] for j in best) or f"topic {i + 1}")
     return names

@@ -48,7 +48,7 @@ def plot_accuracies(rows: Sequence[Row], path: str) -> None:
     axes.set_xticks(range(len(labels) + 1), [*labels, "average"])
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy, %")
-    axes.legend(fontsize="small", ncols=2, loc="upper left")
+    figure.legend(fontsize="small", ncols=3, loc="outside upper center", frameon=False)
     axes.grid(axis="y", lw=0.4)
     axes.set_axisbelow(True)
     figure.savefig(path, dpi=150)
@@ -65,5 +65,6 @@ def plot_perplexities(found: dict[str, dict[str, list[ItemScore]]], path: str) -
         axes.set_title(mode)
         axes.set_xlabel("perplexity, clipped at 100")
         axes.set_ylabel("responses")
-        axes.legend(fontsize="small")
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize="small", ncols=3,
+                  loc="outside upper center", frameon=False)  # fmt: skip
     figure.savefig(path, dpi=150)
