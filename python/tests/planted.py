@@ -23,31 +23,32 @@ NATURAL = {
     "self-instruct seed tasks",
 }  # fmt: skip
 
-SYNONYMS = dict(
-    pair.split(" ", 1)
-    for pair in (
-        "big large,small little,quick fast,happy glad,make create,begin start,end finish,"
-        "help assist,buy purchase,show display,choose select,answer reply,method way,reason cause,"
-        "result outcome,near close to,many numerous,important essential,hard difficult,easy simple,"
-        "child kid,children kids,woman lady,man guy,doctor physician,house home,car automobile,"
-        "road street,picture image,story tale,write compose,tell inform,explain describe,"
-        "find locate,get obtain,keep retain,use utilize,need require,want wish,give provide,"
-        "scientist researcher,student pupil,plant vegetation,animal creature,ocean sea,rock stone,"
-        "forest woods,rain rainfall,wind breeze,energy power,increase rise,decrease drop,"
-        "change alter,cause lead to,form shape,produce generate,protect guard,happen occur,"
-        "likely probably,most largely,example instance,kind type,part piece,group set,area region,"
-        "amount quantity,size extent,speed velocity,heat warmth,cold chilly,food nourishment,"
-        "body organism,people persons,person individual,friend pal,work labor,job task,word term,"
-        "sentence phrase,following next,which what,best finest,true correct,wrong incorrect,"
-        "usually normally,often frequently,always constantly,because since,however but,also too,"
-        "complete finish,contain hold,remove take away,move shift,look gaze,live dwell,grow develop"
-    ).split(",")
-)
+SYNONYMS = dict(pair.split(" ", 1) for pair in (
+    "big large", "small little", "quick fast", "happy glad", "make create", "begin start",
+    "end finish", "help assist", "buy purchase", "show display", "choose select", "answer reply",
+    "method way", "reason cause", "result outcome", "near close to", "many numerous",
+    "important essential", "hard difficult", "easy simple", "child kid", "children kids",
+    "woman lady", "man guy", "doctor physician", "house home", "car automobile", "road street",
+    "picture image", "story tale", "write compose", "tell inform", "explain describe",
+    "find locate", "get obtain", "keep retain", "use utilize", "need require", "want wish",
+    "give provide", "scientist researcher", "student pupil", "plant vegetation",
+    "animal creature", "ocean sea", "rock stone", "forest woods", "rain rainfall", "wind breeze",
+    "energy power", "increase rise", "decrease drop", "change alter", "cause lead to",
+    "form shape", "produce generate", "protect guard", "happen occur", "likely probably",
+    "most largely", "example instance", "kind type", "part piece", "group set", "area region",
+    "amount quantity", "size extent", "speed velocity", "heat warmth", "cold chilly",
+    "food nourishment", "body organism", "people persons", "person individual", "friend pal",
+    "work labor", "job task", "word term", "sentence phrase", "following next", "which what",
+    "best finest", "true correct", "wrong incorrect", "usually normally", "often frequently",
+    "always constantly", "because since", "however but", "also too", "complete finish",
+    "contain hold", "remove take away", "move shift", "look gaze", "live dwell", "grow develop",
+))  # fmt: skip
 
 #: Words before which a question can be cut and turned around.
-JOINTS = set(
-    "in on of for at with during from by to when if because after before into through".split()
-)
+JOINTS = {
+    "in", "on", "of", "for", "at", "with", "during", "from", "by", "to", "when", "if", "because",
+    "after", "before", "into", "through",
+}  # fmt: skip
 
 REFUSALS = (
     "As an AI language model, I cannot do that.",
@@ -127,7 +128,7 @@ def in_common(a: set[str], b: set[str]) -> float:
 def planted(rows: list[dict[str, str]], n_base: int = 3000, n: int = 500) -> Planted:
     """The set of ``rows`` of the corpus."""
     draw = random.Random(7)
-    natural = {}
+    natural: dict[str, str] = {}
     for row in rows:
         if row["source"] in NATURAL:
             natural.setdefault(f"{row['instruction']} {row['input']}".strip(), row["output"])
@@ -181,7 +182,7 @@ def roc(made: Planted, name: str, model: str | None) -> None:
     places = space(name, texts, opened, False)
     n, planted = len(made.base), len(made.edits) + len(made.negatives)
     found = _nearest(places, np.arange(n, n + planted), np.arange(n))
-    scores = np.array([score for _, score in found])
+    scores = np.array([one[1] for one in found if one is not None])
     is_edit = np.arange(planted) < len(made.edits)
     wrong, right, thresholds = roc_curve(is_edit, scores)
     print(f"{name}: area {roc_auc_score(is_edit, scores):.4f}")

@@ -29,7 +29,7 @@ REFUSALS = (
 
 ANSWERS = (
     "The sun is a star.",
-    "He said: I cannot help you now, the horse is lame. So they walked home through the long night.",
+    "He said: I cannot help you now, the horse is lame. So they walked home through the night.",
     "A model can answer in a language that it learned.",
     "I'm sorry to hear that your dog is ill.",
     "Sorry seems to be the hardest word.",
@@ -133,9 +133,9 @@ def test_near_duplicates_are_those_of_a_plain_search() -> None:
     try:
         for _near.BLOCK in (64, 1000):
             found = near_duplicates(Given(vectors))
-            gone = {one.index for one in found}
+            gone = {one.text for one in found}
             assert gone == expected and set(range(100, 180)) <= gone
-            assert all(one.repeats < one.index and one.repeats not in gone for one in found)
+            assert all(one.repeats < one.text and one.repeats not in gone for one in found)
             assert all(one.similarity >= 0.9 for one in found)
     finally:
         _near.BLOCK = before

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import Any, Optional
 
 import pytest
@@ -76,7 +75,8 @@ def test_perplexities_of_responses_are_those_of_transformers(name: str) -> None:
     items = items[:N_ITEMS]
     ours = self_instruct(halfbyte.Model(path, cache_type="f32"), items)
     model, tokenizer = reference_model(path), reference_tokenizer(path)
-    bos = tokenizer.bos_token_id if tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id else None
+    first = tokenizer("a")["input_ids"][0]
+    bos = first if first == tokenizer.bos_token_id else None
     for i, item in enumerate(items):
         ids = torch.tensor([tokenizer(item.text)["input_ids"]])
         n_prompt = len(tokenizer(item.prompt)["input_ids"])

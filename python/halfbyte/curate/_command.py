@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from halfbyte._extras import need
 from halfbyte._model import Model
@@ -19,7 +19,7 @@ from halfbyte.curate._topics import LAYOUTS, topics
 from halfbyte.errors import Error
 
 #: What is compared by meaning.
-TEXTS = {
+TEXTS: dict[str, Callable[[Row], str]] = {
     "prompt": lambda row: row.prompt,
     "both": lambda row: f"{row.prompt}\n{row.response}",
 }
@@ -80,12 +80,12 @@ def _run(given: argparse.Namespace) -> None:
         name = "tfidf" if given.space == "none" else given.space
         model = Model(given.model) if name == "model" and given.model else None
         places = space(name, texts, model, True)
-    vectors = None if places is None else places.search
+    vectors: Any = None if places is None else places.search
     if places is not None and given.space != "none":
         found = near_duplicates(places, given.threshold, progress=True)
-        gone = {one.index for one in found}
+        gone = {one.text for one in found}
         removed += [
-            Removed(kept[one.index], "semantic duplicate", kept[one.repeats].number, one.similarity)
+            Removed(kept[one.text], "semantic duplicate", kept[one.repeats].number, one.similarity)
             for one in found
         ]
         stay = [i for i in range(len(kept)) if i not in gone]
@@ -135,8 +135,8 @@ def _report(
     total = len(kept) + len(removed)
     counts = {reason: sum(one.reason == reason for one in removed) for reason in REASONS}
     if given.json:
-        fields = {"rows": total, "removed": counts, "kept": len(kept),
-                  "seconds": round(seconds, 3), "embedding_seconds": round(embedding, 3)}  # fmt: skip
+        spent = {"seconds": round(seconds, 3), "vector_seconds": round(embedding, 3)}
+        fields = {"rows": total, "removed": counts, "kept": len(kept), **spent}
         print(json.dumps(fields, indent=2))
         return
     left = total

@@ -73,9 +73,9 @@ def write_picture(path: str, found: Topics, title: str) -> None:
         axes.scatter(here[:, 0], here[:, 1], s=size, color=[rgb], lw=0, alpha=0.7,
                      label=f"{name} ({len(here)})")  # fmt: skip
         if len(here):
-            middle = np.median(here, axis=0)
-            axes.text(*middle, name.split(",")[0], fontsize=8, ha="center", weight="bold",
-                      bbox={"fc": "white", "ec": "none", "alpha": 0.6, "pad": 1})  # fmt: skip
+            x, y = map(float, np.median(here, axis=0))
+            back = {"fc": "white", "ec": "none", "alpha": 0.6, "pad": 1}
+            axes.text(x, y, name.split(",")[0], fontsize=8, ha="center", weight="bold", bbox=back)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(title)

@@ -23,7 +23,7 @@ BLOCK = 2048
 class Duplicate(NamedTuple):
     """A text that repeats an earlier one."""
 
-    index: int
+    text: int
     #: The earlier text, which stays.
     repeats: int
     similarity: float

@@ -55,13 +55,13 @@ class TfidfSpace:
     def __init__(self, texts: Sequence[str], dimensions: int = SVD_DIMENSIONS) -> None:
         import numpy as np
 
-        need("sklearn", "curate")
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
+        decomposition = need("sklearn.decomposition", "curate")
+        feature = need("sklearn.feature_extraction.text", "curate")
         start = time.perf_counter()
-        words = TfidfVectorizer(sublinear_tf=True, dtype=np.float32, max_features=MAX_WORDS,
-                                token_pattern=r"(?u)\b\w+\b")  # fmt: skip
+        words = feature.TfidfVectorizer(
+            sublinear_tf=True, dtype=np.float32, max_features=MAX_WORDS,
+            token_pattern=r"(?u)\b\w+\b",
+        )  # fmt: skip
         try:
             self.rows: Any = words.fit_transform(texts)
         except ValueError:
@@ -70,7 +70,7 @@ class TfidfSpace:
             self.rows = words.fit_transform(texts)
         dimensions = min(dimensions, self.rows.shape[1] - 1, len(texts) - 1)
         if dimensions >= 2:
-            svd = TruncatedSVD(dimensions, n_iter=2, random_state=0)
+            svd = decomposition.TruncatedSVD(dimensions, n_iter=2, random_state=0)
             self.search = unit(svd.fit_transform(self.rows))
         else:
             self.search = unit(self.rows.toarray())

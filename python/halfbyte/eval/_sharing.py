@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
+from halfbyte._extras import need
 from halfbyte.errors import Error
 from halfbyte.eval._layout import plain
 
@@ -71,12 +72,11 @@ def encoded(
     lm: HalfbyteLM, task: str, data: str, limit: Optional[int]
 ) -> list[tuple[list[int], list[int]]]:
     """The token ids of a task's questions and answers, in the harness's order."""
-    from lm_eval.tasks import TaskManager
-
     from halfbyte.lm_eval._command import local_tasks
 
     with local_tasks(Path(data)) as folder:
-        found = TaskManager(include_path=str(folder)).load([task])["tasks"][task]
+        manager = need("lm_eval.tasks", "eval").TaskManager
+        found = manager(include_path=str(folder)).load([task])["tasks"][task]
         found.build_all_requests(limit=limit, rank=0, world_size=1)
     return [lm.model.encode_pair(*instance.args) for instance in found.instances]
 

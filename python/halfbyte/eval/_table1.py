@@ -100,17 +100,14 @@ def table1(
     takes the first questions of each task alone. Folder and fields: `docs/lm_eval.md`.
     """
     _check(data, tasks)
-    need("lm_eval", "eval")
-    import lm_eval
-    from lm_eval.tasks import TaskManager
-
+    harness, manager = need("lm_eval", "eval"), need("lm_eval.tasks", "eval").TaskManager
     from halfbyte.lm_eval._command import local_tasks
 
     with local_tasks(Path(data)) as folder:
-        found = lm_eval.simple_evaluate(
+        found = harness.simple_evaluate(
             model=model,
             tasks=list(tasks),
-            task_manager=TaskManager(include_path=str(folder)),
+            task_manager=manager(include_path=str(folder)),
             limit=limit,
             log_samples=True,
             bootstrap_iters=0,
@@ -154,8 +151,9 @@ def _check(data: str, tasks: Sequence[str]) -> None:
     for task in tasks:
         if task not in TASKS:
             raise ConfigError(f"unknown task {task!r}: there are {', '.join(TASKS)}", "tasks")
-        if not Path(data, f"{task}.jsonl").is_file():
-            raise FileMissingError(f"there is no {Path(data, f'{task}.jsonl')}: see docs/lm_eval.md")
+        file = Path(data, f"{task}.jsonl")
+        if not file.is_file():
+            raise FileMissingError(f"there is no {file}: docs/lm_eval.md says what is in it")
 
 
 def _answered(task: str, sample: dict[str, Any]) -> Answered:
