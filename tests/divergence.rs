@@ -155,8 +155,7 @@ fn models_that_cannot_be_compared_are_refused() {
     let stopped = folder.path().join("stopped");
     let cancel = Cancel::default();
     cancel.cancel();
-    let found =
-        llama.write_log_probs(&stopped, &tokens, protocol, &Hooks::cancelled_by(&cancel));
+    let found = llama.write_log_probs(&stopped, &tokens, protocol, &Hooks::cancelled_by(&cancel));
     assert!(matches!(found, Err(Error::Cancelled)), "{found:?}");
     let left: Vec<PathBuf> =
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -14,10 +14,12 @@ use super::windows::{self, Windows};
 use crate::model::{How, Source};
 use crate::{Ending, interrupt, output};
 
-/// Set two encodings of a model side by side: size, perplexity, divergence, speed.
-///
-/// Both read the same windows of the text; the divergence is that of B's probabilities from A's.
+/// What the options leave open.
+const MORE: &str = "Both read the same windows of the text, as 'halfbyte perplexity' cuts it. The \
+    divergence is that\nof B's probabilities from A's.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = MORE)]
 pub(crate) struct Args {
     /// The base, such as the unquantized model: a GGUF file, a Hugging Face folder, or `embedded`.
     a: PathBuf,
@@ -52,8 +54,7 @@ struct Side {
 impl Side {
     fn open(path: &Path, how: &How) -> anyhow::Result<Self> {
         let embedded = path.as_os_str() == "embedded" && !path.exists();
-        let checkpoint =
-            Source { model: (!embedded).then(|| path.to_owned()) }.checkpoint()?;
+        let checkpoint = Source { model: (!embedded).then(|| path.to_owned()) }.checkpoint()?;
         let model = how.load(&checkpoint)?;
         let (encodings, tensor_bytes, weights) = encodings(&checkpoint);
         Ok(Self {

@@ -11,11 +11,14 @@ use super::windows::{self, Windows};
 use crate::model::Loading;
 use crate::{Ending, interrupt, output};
 
-/// Measure how well a model predicts a text.
-///
-/// If the model's prompts begin with a start token (BOS), so does the text, and BOS stands in the
-/// place of the first token of every later window, too. The first token of the text is not scored.
+/// What the options leave open.
+const MORE: &str = "Where the model's prompts begin with a start token (BOS), the text does, too, \
+    and BOS stands in the\nplace of the first token of every later window. The first token of the \
+    text is not scored.\n--kl-base and --kl compare two encodings of one model, one after the \
+    other; 'halfbyte compare'\nloads both at once and needs no file.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = MORE)]
 pub(crate) struct Args {
     /// The text file; --kl needs none.
     #[arg(required_unless_present = "kl")]

@@ -123,7 +123,7 @@ impl Header {
         let word = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as usize
         };
-        let long = |at: usize| word(at) as u64 | (word(at + 4) as u64) << 32;
+        let long = |at: usize| (word(at) as u64) | ((word(at + 4) as u64) << 32);
         let (vocab_size, window, stride) = (word(12), word(16), word(20));
         let protocol = match bytes[10] {
             0 => Protocol::Strided { window, stride },

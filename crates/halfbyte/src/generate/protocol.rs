@@ -127,10 +127,8 @@ mod tests {
             for window in 2..12 {
                 for stride in 1..=window {
                     let protocol = Protocol::Strided { window, stride };
-                    let mut scored: Vec<usize> = protocol
-                        .windows(n)
-                        .flat_map(|w| w.begin + w.from + 1..w.end)
-                        .collect();
+                    let mut scored: Vec<usize> =
+                        protocol.windows(n).flat_map(|w| w.begin + w.from + 1..w.end).collect();
                     assert_eq!(scored.len(), protocol.n_scored(n), "{n} {window} {stride}");
                     let whole = scored.len();
                     scored.dedup();

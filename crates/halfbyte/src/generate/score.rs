@@ -3,8 +3,8 @@
 use candle_core::{Device, Tensor};
 
 use super::generation::PROMPT_CHUNK;
-use super::{Hooks, Protocol};
 use super::sampler::log_sum_exp;
+use super::{Hooks, Protocol};
 use crate::error::{Error, Result};
 use crate::model::{Batch, KvCache, Model, Step, Want};
 
