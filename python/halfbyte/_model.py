@@ -17,7 +17,7 @@ from halfbyte._facts import Facts
 from halfbyte._files import Path
 from halfbyte._options import Options, Prompt, Tokens
 from halfbyte._progress import Progress, reporter
-from halfbyte._results import Completion, LogLikelihood, Perplexity
+from halfbyte._results import Completion, LogLikelihood, LogLikelihoods, Perplexity
 from halfbyte._session import Session
 from halfbyte._stream import AsyncStream, Callback, Stream
 
@@ -331,14 +331,15 @@ class Model(Facts, Closing):
 
     def log_likelihood_batch(
         self, pairs: Iterable[tuple[Prompt, Prompt]], *, progress: Progress = None
-    ) -> list[LogLikelihood]:
+    ) -> LogLikelihoods:
         """As :meth:`log_likelihood` for many (context, continuation), computed together.
 
         Neighbours with equal contexts read them once: keep the answers to one question together.
+        The list knows as ``tokens_read`` how many tokens that took.
         """
         heard = reporter(progress, "scoring", "pairs")
         encoded = [self.encode_pair(context, continuation) for context, continuation in pairs]
-        return [LogLikelihood(*score) for score in self._native.log_likelihood(encoded, heard)]
+        return LogLikelihoods(*self._native.log_likelihood(encoded, heard))
 
     def encode_pair(self, context: Prompt, continuation: Prompt) -> tuple[list[int], list[int]]:
         """The token ids of a context and of what follows it, cut as :meth:`log_likelihood` does."""

@@ -49,11 +49,18 @@ impl Numbers {
     }
 }
 
-/// Options for loading a model.
+/// Options that choose a model and say how it is loaded.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Loading {
     #[command(flatten)]
     pub(crate) source: Source,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Options for loading a model.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct How {
     /// Threads; all physical cores by default.
     #[arg(short, long, value_name = "N")]
     threads: Option<usize>,
@@ -123,6 +130,13 @@ impl Source {
 impl Loading {
     /// Loads the model with its adapters, with a progress bar for a terminal.
     pub(crate) fn load(&self) -> halfbyte::Result<Model> {
+        self.how.load(&self.source.checkpoint()?)
+    }
+}
+
+impl How {
+    /// Loads what `checkpoint` holds, with a progress bar for a terminal.
+    pub(crate) fn load(&self, checkpoint: &Checkpoint) -> halfbyte::Result<Model> {
         let bar = output::bar("loading", true);
         let options = ModelOptions {
             threads: self.threads,
@@ -135,7 +149,7 @@ impl Loading {
             progress: Some(output::hook(bar.clone())),
             ..ModelOptions::default()
         };
-        let model = Model::from_checkpoint(&self.source.checkpoint()?, &options);
+        let model = Model::from_checkpoint(checkpoint, &options);
         bar.finish_and_clear();
         let model = model?;
         model.with_adapters(&self.adapters.open(|path| model.open_adapter(path))?)
