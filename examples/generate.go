@@ -4,16 +4,18 @@ package main
 // #cgo pkg-config: halfbyte
 // #include <halfbyte.h>
 import "C"
-
 import (
 	"fmt"
+	"log"
 	"runtime"
+	"unsafe"
 )
 
-func check(status C.hb_status) {
-	if status != C.HB_OK {
-		panic(C.GoString(C.hb_last_error()))
+func check(status C.hb_status) C.hb_status {
+	if status != C.HB_OK && status != C.HB_END {
+		log.Fatal(C.GoString(C.hb_last_error()))
 	}
+	return status
 }
 
 func main() {
@@ -22,14 +24,17 @@ func main() {
 	var session *C.hb_session
 	var generation *C.hb_generation
 	var options C.hb_generation_options
-	var text [256]C.char
+	prompt, text := []byte("Once upon a time\x00"), [256]C.char{}
 	check(C.hb_generation_options_init(&options, C.sizeof_hb_generation_options))
 	options.max_new_tokens, options.has_seed, options.seed = 60, 1, 1
 	check(C.hb_model_open(nil, nil, &model))
+	defer C.hb_model_free(model)
 	check(C.hb_session_new(model, &session))
-	check(C.hb_generation_start(session, C.CString("Once upon a time"), &options, &generation))
+	defer C.hb_session_free(session)
+	check(C.hb_generation_start(session, (*C.char)(unsafe.Pointer(&prompt[0])), &options, &generation))
+	defer C.hb_generation_free(generation)
 	fmt.Print("Once upon a time")
-	for C.hb_generation_next(generation, &text[0], C.size_t(len(text)), nil) == C.HB_OK {
+	for check(C.hb_generation_next(generation, &text[0], C.size_t(len(text)), nil)) == C.HB_OK {
 		fmt.Print(C.GoString(&text[0]))
 	}
 	fmt.Println()

@@ -43,6 +43,7 @@ static bool stops(const halfbyte::Model &model) {
         } catch (const halfbyte::Error &error) {
             stopped = error.status() == HB_CANCELLED;
         }
+        began = true; // also where nothing was generated: nobody waits for ever
     });
     while (!began) {
         std::this_thread::yield();

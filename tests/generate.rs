@@ -117,6 +117,7 @@ fn forks_and_saved_sessions_go_on_alike() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.session");
         session.save(&path).unwrap();
+        assert!(std::fs::read(&path).unwrap() == session.to_bytes(), "a file and bytes differ");
         let mut loaded = Session::load(&model, &path).unwrap();
         assert_eq!(pieces_of(&mut loaded, 9), pieces_of(&mut session, 9), "from a file");
     }
@@ -144,6 +145,15 @@ fn damaged_and_foreign_sessions_are_errors() {
         assert!(matches!(result, Err(Error::Malformed { .. })), "byte {at}: {result:?}");
     }
     assert!(matches!(Session::load(model(), "no/such/file"), Err(Error::Io { .. })));
+    // Neither is read to an end that it does not have.
+    #[cfg(unix)]
+    assert!(matches!(Session::load(model(), "/dev/zero"), Err(Error::Io { .. })));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.session");
+    session.save(&path).unwrap();
+    std::fs::OpenOptions::new().append(true).open(&path).unwrap().set_len(1 << 30).unwrap();
+    let error = Session::load(model(), &path).unwrap_err().to_string();
+    assert!(error.contains("longer than any session"), "{error}");
     if let Some(other) = models().get(1) {
         let result = Session::from_bytes(other, "foreign", &bytes);
         assert!(matches!(result, Err(Error::Config { .. })), "{result:?}");

@@ -50,6 +50,11 @@ const fn case(path: &'static str, golden: &'static str, weights: Weights) -> Cas
     Case { path, golden, weights, exactness: MaxAbs(1e-4) }
 }
 
+/// A model that GPTQ or AWQ packed in four bits; embeddings and norms are f16.
+const fn packed(path: &'static str, golden: &'static str) -> Case {
+    case(path, golden, Quantized)
+}
+
 #[rustfmt::skip]
 const SHARED: &[Case] = &[
     case("models/gptj-tiny", "models/gptj-tiny/golden", F32),
@@ -66,6 +71,20 @@ const SHARED: &[Case] = &[
     case("ggml/llama-1k.q4_0.gguf", "ggml/llama-1k.q4_0.gguf.golden", Quantized),
     case("ggml/gptj-1k-hf", "ggml/gptj-1k.f16.gguf.golden", F16),
     case("ggml/llama-1k-hf", "ggml/llama-1k.f16.gguf.golden", F16),
+    case("ggml/gptj-1k.f16.ggml.bin", "ggml/gptj-1k.f16.ggml.bin.golden", F16),
+    case("ggml/gptj-1k.q4_0.qnt2.ggml.bin", "ggml/gptj-1k.q4_0.qnt2.ggml.bin.golden", Quantized),
+    case(
+        "ggml/gptj-1k.q4_0-interleaved-f32.qnt0.ggml.bin",
+        "ggml/gptj-1k.q4_0-interleaved-f32.qnt0.ggml.bin.golden",
+        Quantized,
+    ),
+    case("ggml/llama-1k.f16.ggjt-v1.bin", "ggml/llama-1k.f16.ggjt-v1.bin.golden", F16),
+    case("ggml/llama-1k.q4_0.ggjt-v3.bin", "ggml/llama-1k.q4_0.ggjt-v3.bin.golden", Quantized),
+    case(
+        "ggml/llama-1k.q4_0-interleaved-f32.ggjt-v1.bin",
+        "ggml/llama-1k.q4_0-interleaved-f32.ggjt-v1.bin.golden",
+        Quantized,
+    ),
 ];
 
 /// What a run without `../shared` still has.
@@ -80,6 +99,16 @@ const COMMITTED: &[Case] = &[
         weights: Quantized,
         exactness: RelativeRms(0.02),
     },
+    packed("packed/llama-gptq-sym-g32", "packed/llama-gptq-sym-g32.golden"),
+    packed("packed/llama-gptq-act-g32", "packed/llama-gptq-act-g32.golden"),
+    packed("packed/llama-gptq-v2-g128", "packed/llama-gptq-v2-g128.golden"),
+    packed("packed/llama-gptq-one-group", "packed/llama-gptq-one-group.golden"),
+    Case { weights: F32, ..packed("packed/llama-gptq-act-g16", "packed/llama-gptq-act-g16.golden") },
+    packed("packed/llama-gptq-2023", "packed/llama-gptq-2023.golden"),
+    packed("packed/llama-awq-g32", "packed/llama-awq-g32.golden"),
+    packed("packed/llama-awq-g64", "packed/llama-awq-g64.golden"),
+    packed("packed/gptj-gptq-act-g32", "packed/gptj-gptq-act-g32.golden"),
+    packed("packed/gptneox-gptq-act-g32", "packed/gptneox-gptq-act-g32.golden"),
 ];
 
 /// The decoder's cache types and how close to the reference it must stay with each.

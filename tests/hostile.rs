@@ -7,7 +7,9 @@
 use std::panic::catch_unwind;
 
 use halfbyte::io::Checkpoint;
-use halfbyte_tests::fixtures::Gguf;
+use halfbyte_tests::data;
+use halfbyte_tests::fixtures::{Folder, Gguf};
+use halfbyte_tests::legacy_files::{Ggml, LLAMA, Model};
 
 #[path = "hostile/adapter.rs"]
 mod adapter;
@@ -15,10 +17,18 @@ mod adapter;
 mod case;
 #[path = "hostile/config.rs"]
 mod config;
+#[path = "hostile/ggml.rs"]
+mod ggml;
 #[path = "hostile/gguf.rs"]
 mod gguf;
+#[path = "hostile/packed.rs"]
+mod packed;
+#[path = "hostile/pickle.rs"]
+mod pickle;
 #[path = "hostile/safetensors.rs"]
 mod safetensors;
+#[path = "hostile/torch.rs"]
+mod torch;
 
 #[test]
 fn broken_gguf_files_are_typed_errors() {
@@ -32,6 +42,52 @@ fn broken_safetensors_folders_are_typed_errors() {
     let cases = safetensors::cases();
     assert!(cases.len() >= 25, "{} cases", cases.len());
     case::check(&cases);
+}
+
+#[test]
+fn broken_pytorch_files_are_typed_errors() {
+    let cases: Vec<_> = torch::cases().into_iter().chain(pickle::cases()).collect();
+    assert!(cases.len() >= 120, "{} cases", cases.len());
+    case::check(&cases);
+}
+
+#[test]
+fn broken_packed_matrices_are_typed_errors() {
+    let cases = packed::cases();
+    assert!(cases.len() >= 30, "{} cases", cases.len());
+    case::check(&cases);
+}
+
+#[test]
+fn no_prefix_and_no_changed_byte_of_a_pytorch_file_panics() {
+    let _alone = case::alone();
+    for name in ["zip.bin", "legacy.bin"] {
+        let bytes = std::fs::read(data().join("torch").join(name)).expect("read");
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        Folder::llama().write_without_weights(dir.path());
+        let path = dir.path().join("pytorch_model.bin");
+        let open = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("written");
+            catch_unwind(|| {
+                let checkpoint = Checkpoint::open(dir.path())?;
+                // What does open must be readable to its last element.
+                checkpoint.tensor_names().try_for_each(|name| {
+                    checkpoint.require(name).and_then(|tensor| tensor.to_f32()).map(drop)
+                })
+            })
+        };
+        for len in (0..bytes.len()).step_by(7) {
+            assert!(matches!(open(&bytes[..len]), Ok(Err(_))), "{name}: {len} of {}", bytes.len());
+        }
+        // The pickle and the directory are at the ends of a file; between them are weights.
+        let ends = (0..1400).chain(bytes.len() - 1200..bytes.len());
+        for (i, at) in ends.enumerate() {
+            let value = [0, 1, 0x7f, 0x80, 0xff, bytes[at] ^ 1][i % 6];
+            let mut changed = bytes.clone();
+            changed[at] = value;
+            assert!(open(&changed).is_ok(), "{name}: byte {at} = {value:#x}");
+        }
+    }
 }
 
 #[test]
@@ -73,6 +129,38 @@ fn every_prefix_and_changed_byte_of_an_adapter_is_an_error_or_an_adapter() {
                 let mut changed = bytes.clone();
                 changed[at] = value;
                 drop(open(&changed));
+            }
+        }
+    }
+}
+
+#[test]
+fn broken_files_of_2023_are_typed_errors() {
+    let cases = ggml::cases();
+    assert!(cases.len() >= 200, "{} cases", cases.len());
+    case::check(&cases);
+}
+
+#[test]
+fn no_prefix_and_no_changed_byte_of_a_file_of_2023_panics() {
+    let _alone = case::alone();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("changed.bin");
+    for model in [LLAMA[0], LLAMA[2], Model::GptJ] {
+        let bytes = Ggml::tiny(model).bytes();
+        let opened = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("written");
+            catch_unwind(|| Checkpoint::open(&path).is_ok())
+        };
+        // The header, the vocabulary, the first records; behind them every 13th.
+        for len in (0..300).chain((300..bytes.len()).step_by(13)) {
+            assert_eq!(opened(&bytes[..len]).ok(), Some(false), "{} of {len}", model.name());
+        }
+        for at in 0..240 {
+            for value in [0, 0x7f, 0xff, bytes[at] ^ 1] {
+                let mut changed = bytes.clone();
+                changed[at] = value;
+                assert!(opened(&changed).is_ok(), "{}: byte {at} = {value:#x}", model.name());
             }
         }
     }

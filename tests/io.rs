@@ -9,8 +9,14 @@ use halfbyte_tests::shared;
 
 #[path = "io/gguf.rs"]
 mod gguf;
+#[path = "io/gpt4all.rs"]
+mod gpt4all;
 #[path = "io/hf.rs"]
 mod hf;
+#[path = "io/packed.rs"]
+mod packed;
+#[path = "io/torch.rs"]
+mod torch;
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")

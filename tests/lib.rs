@@ -5,6 +5,10 @@ pub mod adapters;
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
 pub mod fixtures;
 pub mod golden_file;
+#[expect(clippy::missing_panics_doc, clippy::panic, reason = "tests may panic")]
+pub mod legacy_files;
+#[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
+pub mod torch_file;
 pub mod vocabularies;
 
 use std::fmt::Display;

@@ -12,8 +12,9 @@ use halfbyte::{
     quantize, quantize_merged,
 };
 use halfbyte_tests::adapters::{self, Lora};
+use halfbyte_tests::fixtures::Folder;
 use halfbyte_tests::golden_file::{self, argmax, max_abs_diff};
-use halfbyte_tests::{Rows, data, shared, skip};
+use halfbyte_tests::{Rows, data, shared, skip, torch_file};
 use serde_json::json;
 
 const ALL: &[&str] = &[
@@ -234,7 +235,15 @@ fn every_container_gives_the_same_bits() -> Result<()> {
             let ggla = dir.path().join(format!("{i}.bin"));
             std::fs::write(&ggla, lora.ggla())?;
             let file = dir.path().join(format!("{i}/adapter_model.safetensors"));
-            for (what, path) in [("GGUF", gguf), ("ggla", ggla), ("file of PEFT", file)] {
+            let pickled = dir.path().join(format!("{i}.torch"));
+            lora.write_peft(&pickled);
+            std::fs::remove_file(pickled.join("adapter_model.safetensors"))?;
+            let weights = Folder { tensors: lora.tensors(), ..Folder::llama() };
+            let bytes = torch_file::of_folder(&weights).bytes();
+            std::fs::write(pickled.join("adapter_model.bin"), bytes)?;
+            let others =
+                [("GGUF", gguf), ("ggla", ggla), ("file of PEFT", file), ("PyTorch", pickled)];
+            for (what, path) in others {
                 let adapter = Adapter::open(path, &config)?;
                 let same = adapter.fingerprint() == expected.fingerprint();
                 rows.check(name, same, format!("{what}: another fingerprint"));

@@ -1,9 +1,14 @@
 //! Chat templates against Python's Jinja and the projects' own strings, and chats over them.
 
-use halfbyte::generate::{BUILTIN_TEMPLATES, BuiltinTemplate};
+use std::path::Path;
+
+use halfbyte::generate::{BUILTIN_TEMPLATES, BuiltinTemplate, TemplateOrigin};
+use halfbyte::io::Checkpoint;
+use halfbyte::tokenizer::Tokenizer;
 use halfbyte::{
     Chat, ChatTemplate, ContextPolicy, Error, GenerationConfig, Message, Model, ModelOptions, Role,
 };
+use halfbyte_tests::fixtures::{Folder, Gguf};
 use halfbyte_tests::{Rows, data};
 
 fn embedded(context_length: Option<usize>) -> Model {
@@ -55,6 +60,11 @@ const BUILTINS: &[(&str, &str, &str)] = &[
         "### Instruction:\nu\n\n### Response:\na\n\n### Instruction:\nv\n\n### Response:\n",
         "S### Instruction:\nu\n\n### Response:\n",
     ),
+    (
+        "gpt4all-instruction",
+        "### Instruction:\nu\n### Response:\na\n### Instruction:\nv\n### Response:\n",
+        "S\n### Instruction:\nu\n### Response:\n",
+    ),
     ("gpt4all-training", "u\na</e>v\n", "Su\n"),
     (
         "gpt4all-2023-05",
@@ -85,6 +95,13 @@ const BUILTINS: &[(&str, &str, &str)] = &[
     ),
     (
         "vicuna-v0",
+        "A chat between a curious human and an artificial intelligence assistant. The assistant \
+         gives helpful, detailed, and polite answers to the human's questions.\n### Human: u\n\
+         ### Assistant: a\n### Human: v\n### Assistant:",
+        "S\n### Human: u\n### Assistant:",
+    ),
+    (
+        "fastchat-t5",
         "A chat between a curious human and an artificial intelligence assistant. The assistant \
          gives helpful, detailed, and polite answers to the human's questions.\n### Human: u\n\
          ### Assistant: a\n### Human: v\n### Assistant:",
@@ -151,6 +168,13 @@ fn model_names_choose_their_template() {
     let cases = [
         ("ggml-gpt4all-j-v1.3-groovy", Some("gpt4all-training")),
         ("GPT4All 13B snoozy", Some("gpt4all-training")),
+        ("gpt4all-j-v1.1-breezy", Some("gpt4all-training")),
+        ("ggml-v1.2-jazzy", Some("gpt4all-training")),
+        ("nous-hermes-13b.ggmlv3", Some("gpt4all-instruction")),
+        ("alpaca-lora-7b", Some("alpaca")),
+        ("fastchat-t5-3b-v1.0", Some("fastchat-t5")),
+        ("koala-13B-4bit-128g", Some("koala")),
+        ("vicuna-7b-1.1.ggmlv3.q4_0.bin", Some("vicuna-v1.1")),
         ("Stable Vicuna 13B", Some("stablevicuna")),
         ("vicuna-13b-v1.1", Some("vicuna-v1.1")),
         ("vicuna_7b_delta_v0", Some("vicuna-v0")),
@@ -163,6 +187,54 @@ fn model_names_choose_their_template() {
     for (name, expected) in cases {
         assert_eq!(BuiltinTemplate::for_model(name).map(|row| row.name), expected, "{name}");
     }
+}
+
+#[test]
+fn templates_come_from_the_file_or_its_name_or_its_vocabulary() {
+    use TemplateOrigin::{Chosen, File, FileName, ModelName, Vocabulary};
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |name: &str, files: &[(&str, &str)]| {
+        let path = dir.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Folder::llama().write(&path);
+        for (file, text) in files {
+            std::fs::write(path.join(file), text).unwrap();
+        }
+        path
+    };
+    let template = |path: &Path| {
+        let checkpoint = Checkpoint::open(path).unwrap();
+        let tokenizer = Tokenizer::from_checkpoint(&checkpoint).ok();
+        ChatTemplate::of_checkpoint(&checkpoint, tokenizer.as_ref())
+    };
+    let own = ("tokenizer_config.json", r#"{"chat_template": "{{ bos_token }}"}"#);
+    let merges = ("merges.txt", "");
+    let oasst = r#"{"<|prompter|>": 0, "<|assistant|>": 1, "a": 2, "b": 3}"#;
+    let stablelm = r#"{"<|SYSTEM|>": 0, "<|USER|>": 1, "<|ASSISTANT|>": 2, "b": 3}"#;
+    let dolly = r####"{"### End": 0, "### Instruction:": 1, "a": 2, "b": 3}"####;
+    for (name, files, expected) in [
+        ("vicuna-with-its-own", &[own][..], (None, File)),
+        ("alpaca-7b", &[], (Some("alpaca"), ModelName)),
+        ("unnamed", &[("vocab.json", oasst), merges], (Some("oasst-pythia"), Vocabulary)),
+        ("unnamed2", &[("vocab.json", stablelm), merges], (Some("stablelm"), Vocabulary)),
+        ("unnamed3", &[("vocab.json", dolly), merges], (Some("dolly"), Vocabulary)),
+    ] {
+        let template = template(&folder(name, files)).unwrap();
+        assert_eq!((template.name(), template.origin()), expected, "{name}");
+    }
+    let path = dir.path().join("ggml-gpt4all-j-v1.3-groovy.gguf");
+    Gguf::llama().write(&path);
+    let groovy = template(&path).unwrap();
+    assert_eq!((groovy.name(), groovy.origin()), (Some("gpt4all-training"), FileName));
+    // The name of a folder around a file says nothing: GPT4All's programs keep all models in one.
+    let around = dir.path().join("gpt4all");
+    std::fs::create_dir(&around).unwrap();
+    Gguf::llama().write(&around.join("llama-7b.gguf"));
+    let none = template(&around.join("llama-7b.gguf"));
+    assert!(matches!(none, Err(Error::Template(m)) if m.contains("gpt4all-2023-06")));
+    let model = embedded(None);
+    assert_eq!(ChatTemplate::builtin("koala", &model).unwrap().origin(), Chosen);
+    assert_eq!(model.chat_template().unwrap().origin(), ModelName);
 }
 
 fn chat(model: &Model, max_new_tokens: usize) -> Chat {

@@ -4,7 +4,9 @@
 //! that says how each tensor is stored,
 //! and a seed; the same three give the same bytes. Weights are drawn so that activations keep
 //! sane sizes (`weights`), and the vocabulary is made up but works on real text (`vocab`).
+//! [`old`] writes the files of spring 2023.
 
+pub mod old;
 mod plan;
 mod random;
 mod shapes;

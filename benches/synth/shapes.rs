@@ -70,6 +70,7 @@ pub static SHAPES: &[Shape] = &[
     row("gpt-j-6b",       Family::GptJ,    28, 4096, 16, 16,  64, 16384, 50400, 2048),
     row("pythia-1b",      Family::GptNeoX, 16, 2048,  8,  8,  64,  8192, 50304, 2048),
     row("tiny-llama",     Family::Llama,    3,  256,  4,  2,  64,   512,  1024,  256),
+    row("tiny-llama-mha", Family::Llama,    2,  256,  4,  4,  64,   512,  1024,  256),
     row("tiny-gptj",      Family::GptJ,     3,  256,  4,  4,  32,  1024,  1024,  256),
     row("tiny-gptneox",   Family::GptNeoX,  3,  256,  4,  4,  16,   768,  1024,  256),
     row("odd-llama",      Family::Llama,    2, 1568, 14,  7, 112,  4128,  1000, 4096),

@@ -27,6 +27,7 @@ from halfbyte._options import Options
 from halfbyte._results import (
     Completion,
     LogLikelihood,
+    LogLikelihoods,
     Perplexity,
     Piece,
     Timings,
@@ -73,6 +74,7 @@ __all__ = [
     "FormatError",
     "Inspection",
     "LogLikelihood",
+    "LogLikelihoods",
     "Message",
     "Model",
     "Options",

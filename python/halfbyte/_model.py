@@ -17,7 +17,7 @@ from halfbyte._facts import Facts
 from halfbyte._files import Path
 from halfbyte._options import Options, Prompt, Tokens
 from halfbyte._progress import Progress, reporter
-from halfbyte._results import Completion, LogLikelihood, Perplexity
+from halfbyte._results import Completion, LogLikelihood, LogLikelihoods, Perplexity
 from halfbyte._session import Session
 from halfbyte._stream import AsyncStream, Callback, Stream
 
@@ -38,11 +38,14 @@ class Model(Facts, Closing):
     >>> text == model.generate("Once upon a time", max_new_tokens=20, seed=1)
     True
 
-    ``path`` is a GGUF file or a Hugging Face folder; without it, the small story-writing model that
+    ``path`` is a GGUF file, a ggml file of 2023 or a Hugging Face folder; without it, the small story-writing model that
     the package carries is opened. ``threads`` defaults to the physical cores that this process may
     use, ``context_length`` to the model's own; ``cache_type`` is how sessions keep keys and values
     (``"f16"``, ``"f32"`` or ``"q8"``); ``progress`` is ``True`` for a bar, or a function that hears
-    (done, total) in bytes. ``lora`` is as for :meth:`with_lora`.
+    (done, total) in bytes. ``rms_eps``, ``n_gqa`` and ``rope_base`` replace what a file says, or what
+    is assumed where files of 2023 are silent: the epsilon of RMS norms, query heads for each
+    key/value head, the base of the rotary frequencies.
+    ``lora`` is as for :meth:`with_lora`.
 
     A model pickles by its path: a worker process maps the file itself. It does not survive a fork.
     """
@@ -55,12 +58,22 @@ class Model(Facts, Closing):
         context_length: Optional[int] = None,
         cache_type: str = "f16",
         progress: Progress = None,
+        rms_eps: Optional[float] = None,
+        n_gqa: Optional[int] = None,
+        rope_base: Optional[float] = None,
         lora: Lora = None,
     ) -> None:
         given_path = None if path is None else os.fsdecode(path)
         # Whoever unpickles it may work in another folder.
         self._path = None if given_path is None else os.path.abspath(given_path)
-        given = {"threads": threads, "context_length": context_length, "cache_type": cache_type}
+        given = {
+            "threads": threads,
+            "context_length": context_length,
+            "cache_type": cache_type,
+            "rms_eps": rms_eps,
+            "n_gqa": n_gqa,
+            "rope_base": rope_base,
+        }
         self._options = {name: value for name, value in given.items() if value is not None}
         heard = reporter(progress, "loading", "B")
         extra: dict[str, Any] = {} if heard is None else {"progress": heard}
@@ -318,14 +331,15 @@ class Model(Facts, Closing):
 
     def log_likelihood_batch(
         self, pairs: Iterable[tuple[Prompt, Prompt]], *, progress: Progress = None
-    ) -> list[LogLikelihood]:
+    ) -> LogLikelihoods:
         """As :meth:`log_likelihood` for many (context, continuation), computed together.
 
         Neighbours with equal contexts read them once: keep the answers to one question together.
+        The list knows as ``tokens_read`` how many tokens that took.
         """
         heard = reporter(progress, "scoring", "pairs")
         encoded = [self.encode_pair(context, continuation) for context, continuation in pairs]
-        return [LogLikelihood(*score) for score in self._native.log_likelihood(encoded, heard)]
+        return LogLikelihoods(*self._native.log_likelihood(encoded, heard))
 
     def encode_pair(self, context: Prompt, continuation: Prompt) -> tuple[list[int], list[int]]:
         """The token ids of a context and of what follows it, cut as :meth:`log_likelihood` does."""

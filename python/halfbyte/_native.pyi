@@ -107,9 +107,9 @@ class Model:
         """
         Completions of many prompts, texts or token ids, computed together.
         """
-    def log_likelihood(self, /, pairs: Any, progress: Any | None) -> list[tuple[float, bool, int]]:
+    def log_likelihood(self, /, pairs: Any, progress: Any | None) -> tuple[list[tuple[float, bool, int]], int]:
         """
-        (sum, greedy, tokens) for each pair of token ids.
+        (sum, greedy, tokens) for each pair of token ids, and how many tokens were read.
         """
     def logits(self, /, tokens: Any) -> bytearray:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 #: (text, token, logprob, [(token, logprob), ...]), as the native half writes a piece.
@@ -149,6 +150,19 @@ class LogLikelihood(float):
     def __repr__(self) -> str:
         value = float.__repr__(self)
         return f"LogLikelihood({value}, is_greedy={self.is_greedy}, n_tokens={self.n_tokens})"
+
+
+class LogLikelihoods(list[LogLikelihood]):
+    """Likelihoods in the order of their pairs."""
+
+    #: Tokens that the model read for them; neighbours with equal contexts read them once.
+    tokens_read: int
+
+    def __init__(
+        self, scores: Iterable[tuple[float, bool, int]] = (), tokens_read: int = 0
+    ) -> None:
+        super().__init__(LogLikelihood(*score) for score in scores)
+        self.tokens_read = tokens_read
 
 
 class Perplexity(float):

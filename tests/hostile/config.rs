@@ -97,8 +97,8 @@ fn fields() -> Vec<Case> {
         config("a huge head", wrong("head_dim in"), "head_dim", json!(1u64 << 40)),
         config("another activation", wrong("hidden_act in"), "hidden_act", json!("relu")),
         config(
-            "quantized",
-            wrong("quantization_config in"),
+            "quantized, but with whole matrices",
+            wrong("matrices are packed, but none has a qweight"),
             "quantization_config",
             json!({"bits": 4}),
         ),

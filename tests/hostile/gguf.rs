@@ -167,9 +167,9 @@ fn tensors() -> Vec<Case> {
         tensor("a long name", "name of tensor 11 has length 65", |t| t.name = "n".repeat(65)),
         gguf(
             "a removed type",
-            ("UnsupportedEncoding", "Q4_2, which was removed in 2023) of"),
+            ("UnsupportedEncoding", "Q4_0_4_4, a repacked form that was removed"),
             |f| {
-                f.tensor_mut("output.weight").kind = 4;
+                f.tensor_mut("output.weight").kind = 31;
             },
         ),
         gguf("a fork's type", ("UnsupportedEncoding", "type 137 (of a fork of ggml)"), |f| {

@@ -21,7 +21,7 @@ const STEPS: &[Step] = &[
     Step { name: "deny", run: deny },
     Step { name: "clippy", run: clippy },
     Step { name: "doc", run: doc },
-    Step { name: "test", run: |root| test::run(root, &[]) },
+    Step { name: "test", run: |root| test::run(root, Default::default(), &[]) },
     Step { name: "package", run: package_test::run },
 ];
 

@@ -32,6 +32,8 @@ struct Cli {
 enum Command {
     /// Run every test and every example: the one test command.
     Test {
+        #[command(flatten)]
+        c_test: capi::test::Args,
         /// Handed to `cargo test` as they are, instead of running everything.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -57,7 +59,7 @@ enum Command {
     /// Install the C library, its headers, and what pkg-config and CMake look for.
     Install(capi::install::Args),
     /// Compile C and C++ programs against an installed library, and run them.
-    CTest,
+    CTest(capi::test::Args),
     /// Measure a C program against the command, decoding in turns.
     CSpeed(capi::speed::Args),
     /// Build the Python package in place, compare its stubs and run its tests.
@@ -75,14 +77,14 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     let root = workspace_root()?;
     match Cli::parse().command {
-        Command::Test { args } => test::run(&root, &args),
+        Command::Test { c_test, args } => test::run(&root, c_test, &args),
         Command::Check { skip } => check::run(&root, &skip),
         Command::Layers => layers::run(&root),
         Command::Emulate(args) => emulate::run(&root, &args),
         Command::PackageTest => package_test::run(&root),
         Command::Header { bless } => capi::header::run(&root, bless),
         Command::Install(args) => capi::install::run(&root, &args),
-        Command::CTest => capi::test::run(&root),
+        Command::CTest(args) => capi::test::run(&root, args),
         Command::CSpeed(args) => capi::speed::run(&root, &args),
         Command::Python(args) => python::run(&root, &args),
         Command::Wheels(args) => wheels::run(&root, &args),

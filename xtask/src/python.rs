@@ -15,7 +15,14 @@ use crate::test::target_dir;
 const TEST_PACKAGES: &[&str] = &["numpy", "pytest", "mypy", "ruff"];
 
 /// What the tests of other frameworks need besides: hundreds of megabytes.
-const FRAMEWORKS: &[&str] = &["langchain-core", "llama-index-core", "ray[data]", "lm-eval==0.4.13"];
+const FRAMEWORKS: &[&str] = &[
+    "langchain-core",
+    "llama-index-core",
+    "ray[data]",
+    "lm-eval==0.4.13",
+    "scikit-learn",
+    "matplotlib",
+];
 
 /// The stubs of the native half, relative to the workspace.
 const STUBS: &str = "python/halfbyte/_native.pyi";

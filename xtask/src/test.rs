@@ -16,7 +16,7 @@ pub(crate) const EXAMPLES: &[&str] = &["generate", "chat", "batch", "candle_qlin
 /// # Errors
 ///
 /// If a test or an example fails.
-pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
+pub(crate) fn run(root: &Path, c_test: capi::test::Args, args: &[String]) -> anyhow::Result<()> {
     let cargo = Cargo::new(root, &["test"]);
     let cargo = if args.is_empty() {
         // A failing binary must not hide the failures of the next one.
@@ -32,7 +32,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
     }
     if args.is_empty() {
         examples(root)?;
-        capi::test::run(root)?;
+        capi::test::run(root, c_test)?;
         python::run_if_python(root)?;
     }
     Ok(())

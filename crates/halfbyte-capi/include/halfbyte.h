@@ -9,30 +9,55 @@
  * What holds for all of it:
  *
  * Results. A function that can fail returns a status; its results go through pointers. HB_OK is 0.
- * hb_last_error() says what was wrong and what would be right. Nothing is printed, and no mistake ends
- * the process. Memory for weights, keys and values, work and results that cannot be had is
- * HB_OUT_OF_MEMORY; only where the system has not even a megabyte left may the process abort.
+ * hb_last_error() says what was wrong and what would be right. Nothing is printed, but for lines on
+ * stderr where halfbyte itself made a mistake (HB_INTERNAL). No wrong argument ends the process; a
+ * model file that is written to while it is opened may (hb_model_open).
  *
- * Handles. Models, sessions, generations and brakes (hb_cancel) are handles, not addresses. One that
- * was freed, or that is of another kind, gives HB_INVALID_HANDLE; freeing what a running call uses
- * is safe. The functions that free take NULL and do nothing. Handles may be used in any order and
- * freed in any order, on any thread.
+ * Any function may give HB_NULL_ARGUMENT, HB_INVALID_HANDLE, HB_INVALID_ARGUMENT, HB_OUT_OF_MEMORY and
+ * HB_INTERNAL; one with a text HB_INVALID_UTF8; one that uses a session or generation HB_BUSY; one that
+ * uses a model, also through these, HB_FORKED. What it may give besides, its comment says.
+ *
+ * Memory for weights, keys and values, work and results that cannot be had is HB_OUT_OF_MEMORY. Only
+ * where not even a megabyte, or a few hundred bytes for each byte of the call's texts, are left may the
+ * process abort.
+ *
+ * Handles. Models, sessions, generations and brakes (hb_cancel) are handles, not addresses: a language
+ * that minds pointers to nowhere keeps them as integers of that size. One that was freed, or that is
+ * of another kind, gives HB_INVALID_HANDLE; freeing what a running call uses is safe. The functions
+ * that free take NULL and do nothing. Handles may be used in any order and freed in any order, on any
+ * thread.
  *
  * Pointers. A pointer is NULL, or it points to what its function says: a text that ends with NUL, or
  * as many elements as the count beside it says. The caller keeps inputs unchanged, and lets nobody
  * touch outputs, until the call returns; halfbyte keeps no pointer of the caller's longer, but for
  * callbacks and user_data. NULL where it is not allowed gives HB_NULL_ARGUMENT, and an address that
- * is not aligned HB_INVALID_ARGUMENT. Texts are UTF-8.
+ * is not aligned HB_INVALID_ARGUMENT. Texts are UTF-8, of at most 4 MiB; inputs have at most 2^24
+ * elements.
+ *
+ * Callbacks, and what their user_data points to, live as long as calls may run them. Those of
+ * hb_model_open and hb_generate: until the call returns. Those of a started generation: until it has
+ * ended or was freed, and no call on it runs any more. That of hb_set_log: until another was set, and
+ * every call on another thread that began before has returned.
  *
  * Ownership. The caller owns every buffer. Handles that a function makes are freed with the function
  * of the same name that ends in _free. Texts that a function returns are never freed.
  *
- * Structs begin with their size, which the caller sets, and later versions may append fields: a
- * program keeps working with a newer library, and with an older one as long as it leaves new fields
- * at zero.
+ * Structs that begin with their size, which the caller sets, may get more fields at their end (up to
+ * 4096 bytes); hb_message and hb_logit_bias, of which there are arrays, never change. A program keeps
+ * working with a newer library, and with an older one as long as it leaves new fields at zero; what an
+ * older one does not know to fill is zero.
  *
  * Threads. Any function may be called on any thread. Calls on one model run side by side; a session
- * or generation serves one call at a time. The same inputs give the same bits, whatever the threads.
+ * or generation serves one call at a time, and a generation that neither ended nor was freed has its
+ * session: HB_BUSY. The same inputs give the same bits, whatever the threads.
+ *
+ * An hb_cancel stops loading, prompts and generating within milliseconds. It does not stop three
+ * things: reading a file's tables, tokenizing a text (a second or two for the longest), and a chat
+ * template (a second at most).
+ *
+ * A process forks only while none of its threads is inside halfbyte: locks that are held stay held in
+ * the child. The library must not be unloaded once it was used: threads of freed models end in their own
+ * time.
  *
  * Made from crates/halfbyte-capi by `cargo xtask header --bless`. Do not edit.
  */
@@ -106,7 +131,7 @@
 #define HB_CONTEXT_SHIFT 3
 
 /**
- * It goes on, or ended by a failure.
+ * It goes on.
  */
 #define HB_FINISH_NONE 0
 
@@ -131,10 +156,9 @@
 #define HB_FINISH_CANCELLED 4
 
 /**
- * A LoRA adapter for the models of one shape. A handle. Immutable: any number of models, sessions
- * and threads may share it.
+ * A failure ended it, which the call that met it returned.
  */
-typedef struct hb_adapter hb_adapter;
+#define HB_FINISH_FAILED 5
 
 /**
  * A brake: stops every call that it was given to. A handle; any thread may use and free it.
@@ -190,11 +214,12 @@ typedef struct hb_model_options {
      */
     size_t size;
     /**
-     * Threads that compute; 0 for the physical cores that this process may use.
+     * Threads that compute, up to 1024, of which at most four for each core are started; 0 for the
+     * physical cores that this process may use.
      */
     uint32_t threads;
     /**
-     * Tokens that a session may hold, at most the model's own; 0 for the model's own.
+     * Tokens that a session may hold, 1 to the model's own; 0 for the model's own.
      */
     uint32_t context_length;
     /**
@@ -202,7 +227,7 @@ typedef struct hb_model_options {
      */
     uint32_t cache_type;
     /**
-     * 0; keeps the next field in its place on every machine.
+     * 0.
      */
     uint32_t reserved;
     /**
@@ -304,7 +329,7 @@ typedef struct hb_message {
  */
 typedef struct hb_logit_bias {
     /**
-     * The token.
+     * The token, below vocab_size.
      */
     uint32_t token;
     /**
@@ -322,7 +347,7 @@ typedef struct hb_generation_options {
      */
     size_t size;
     /**
-     * Tokens to generate at most. Default 256.
+     * Tokens to generate at most; 0 for none. Default 256.
      */
     uint64_t max_new_tokens;
     /**
@@ -334,7 +359,7 @@ typedef struct hb_generation_options {
      */
     uint32_t has_seed;
     /**
-     * Divides the logits; 0 takes the most probable token every time. Default 0.7.
+     * Divides the logits, 0 to 100; 0 takes the most probable token every time. Default 0.7.
      */
     float temperature;
     /**
@@ -342,31 +367,32 @@ typedef struct hb_generation_options {
      */
     uint32_t top_k;
     /**
-     * Draws from the smallest set with this probability in all; 1 for all. Default 0.95.
+     * Draws from the smallest set with this probability in all, 0 to 1; 1 for all. Default 0.95.
      */
     float top_p;
     /**
-     * Leaves out tokens below this share of the best one's probability. Default 0.
+     * Leaves out tokens below this share of the best one's probability, 0 to 1. Default 0.
      */
     float min_p;
     /**
-     * Keeps the tokens closest to the expected surprise until this probability. Default 1.
+     * Keeps the tokens closest to the expected surprise until this probability, 0 to 1. Default 1.
      */
     float typical_p;
     /**
-     * Divides positive and multiplies negative logits of recent tokens; 1 for none. Default 1.1.
+     * Divides positive and multiplies negative logits of recent tokens, 0.01 to 100; 1 for none.
+     * Default 1.1.
      */
     float repetition_penalty;
     /**
-     * Recent tokens that the three penalties look at, prompt included. Default 64.
+     * Recent tokens that the three penalties look at, prompt included; 0 for none. Default 64.
      */
     uint32_t repeat_last_n;
     /**
-     * Taken from the logit of each recent token once. Default 0.
+     * Taken from the logit of each recent token once, -100 to 100. Default 0.
      */
     float presence_penalty;
     /**
-     * Taken from the logit of each recent token as often as it occurs. Default 0.
+     * Taken from the logit of each recent token as often as it occurs, -100 to 100. Default 0.
      */
     float frequency_penalty;
     /**
@@ -382,11 +408,11 @@ typedef struct hb_generation_options {
      */
     uint32_t logprobs;
     /**
-     * 0; keeps the next field in its place on every machine.
+     * 0.
      */
     uint32_t reserved;
     /**
-     * n_stop texts that end the generation and are left out of it. Default none.
+     * n_stop texts, none of them empty, that end the generation and are left out of it. Default none.
      */
     const char *const *stop;
     /**
@@ -445,7 +471,8 @@ typedef struct hb_piece {
 } hb_piece;
 
 /**
- * Takes a piece; 0 to go on, anything else to end the generation here.
+ * Takes a piece; 0 to go on, anything else to end the generation here. After the last piece there is
+ * nothing to end: the report then says why it was the last.
  *
  * The piece and its text belong to halfbyte and live until the callback returns. Runs on the thread
  * that called hb_generate. It may call any function of this header, but the session in use gives
@@ -501,7 +528,7 @@ typedef struct hb_generation_report {
 #define HB_OK 0
 
 /**
- * The generation has ended and has no more pieces. Not a failure.
+ * The generation has ended and has no more pieces. Not a failure; how it ended says the report.
  */
 #define HB_END 1
 
@@ -562,7 +589,7 @@ typedef struct hb_generation_report {
 #define HB_IO 12
 
 /**
- * A file is damaged or does not follow its format.
+ * A file is damaged, does not follow its format, or holds numbers that no model has.
  */
 #define HB_MALFORMED 13
 
@@ -582,7 +609,8 @@ typedef struct hb_generation_report {
 #define HB_TEMPLATE 16
 
 /**
- * Memory for weights, keys and values, or results could not be allocated.
+ * Memory for weights, keys and values, or results could not be allocated, or a thread could not be
+ * started.
  */
 #define HB_OUT_OF_MEMORY 17
 
@@ -611,7 +639,7 @@ uint32_t hb_abi_version(void);
  * wrong and what would be right, in one line of UTF-8.
  *
  * Calls that succeed leave it as it is. The text belongs to halfbyte and lives until the next call
- * that fails on this thread, or the thread's end.
+ * that fails on this thread, or the thread's end. Inside the log callback it is the logged message.
  */
 const char *hb_last_error(void);
 
@@ -622,10 +650,10 @@ const char *hb_last_error(void);
 const char *hb_status_name(hb_status status);
 
 /**
- * Sends messages to a function; NULL for nobody, as it is at first: halfbyte never prints.
+ * Sends messages to a function; NULL for nobody, as it is at first.
  *
- * Any thread; holds for the whole process. A callback that runs on another thread at this moment
- * may still end with the old user_data.
+ * Any thread; holds for the whole process. Calls on other threads that began before may still run
+ * the old callback with the old user_data, which live until those have returned.
  */
 hb_status hb_set_log(hb_log_callback callback, void *user_data);
 
@@ -651,6 +679,12 @@ hb_status hb_cancel_free(struct hb_cancel *cancel);
  *
  * options may be NULL. The caller frees the model with hb_model_free; *model is NULL after a
  * failure. Takes as long as reading the file; other threads may use halfbyte meanwhile.
+ *
+ * Until the call returns nobody may write to the file or shorten it: the system may end a process
+ * that reads what is gone (SIGBUS). Renaming another file over it is safe, at any time.
+ *
+ * HB_NOT_FOUND, HB_IO, HB_MALFORMED, HB_UNSUPPORTED, HB_CANCELLED. A tokenizer or chat template that
+ * is missing or broken is told where it is needed: HB_TOKENIZER, HB_TEMPLATE.
  */
 hb_status hb_model_open(const char *path,
                         const struct hb_model_options *options,
@@ -671,7 +705,7 @@ hb_status hb_model_free(struct hb_model *model);
  * The tokens of a text; flags is 0 or a sum of HB_ADD_BOS and HB_PARSE_SPECIAL.
  *
  * *n_tokens is how many there are, also for HB_BUFFER_TOO_SMALL. With tokens NULL and a capacity
- * of 0 nothing but that is asked. Any thread.
+ * of 0 nothing but that is asked. HB_TOKENIZER.
  */
 hb_status hb_tokenize(struct hb_model *model,
                       const char *text,
@@ -681,10 +715,11 @@ hb_status hb_tokenize(struct hb_model *model,
                       size_t *n_tokens);
 
 /**
- * The text of tokens: special ones are left out, broken UTF-8 becomes U+FFFD.
+ * The text of tokens: special ones, and those that the model does not have, are left out; broken
+ * UTF-8 becomes U+FFFD.
  *
  * capacity counts the NUL at the end; *n_bytes does not, and is set also for HB_BUFFER_TOO_SMALL.
- * With text NULL and a capacity of 0 nothing but that is asked. Any thread.
+ * With text NULL and a capacity of 0 nothing but that is asked. HB_TOKENIZER.
  */
 hb_status hb_detokenize(struct hb_model *model,
                         const uint32_t *tokens,
@@ -696,9 +731,10 @@ hb_status hb_detokenize(struct hb_model *model,
 /**
  * The logits after each of n_tokens tokens: as many rows of vocab_size numbers, in one fresh pass.
  *
- * *n_logits is n_tokens times vocab_size, also for HB_BUFFER_TOO_SMALL, which is said before
- * anything is computed. With logits NULL and a capacity of 0 nothing but that is asked. cancel may
- * be NULL. Any thread; the bits do not depend on the number of threads or the processor.
+ * n_tokens is 1 to context_length, and each token is below vocab_size. *n_logits is n_tokens times
+ * vocab_size, also for HB_BUFFER_TOO_SMALL, which is said before anything is computed. With logits
+ * NULL and a capacity of 0 nothing but that is asked. cancel may be NULL. The bits do not depend on
+ * the number of threads or the processor. HB_CONTEXT_FULL, HB_CANCELLED.
  */
 hb_status hb_logits(struct hb_model *model,
                     const uint32_t *tokens,
@@ -712,7 +748,8 @@ hb_status hb_logits(struct hb_model *model,
  * The embedding of a text: the mean of the last hidden states, hidden_size numbers.
  *
  * *n is hidden_size, also for HB_BUFFER_TOO_SMALL, which is said before anything is computed. With
- * embedding NULL and a capacity of 0 nothing but that is asked. cancel may be NULL. Any thread.
+ * embedding NULL and a capacity of 0 nothing but that is asked. cancel may be NULL. HB_TOKENIZER,
+ * HB_CONTEXT_FULL, HB_CANCELLED.
  */
 hb_status hb_embed(struct hb_model *model,
                    const char *text,
@@ -727,7 +764,8 @@ hb_status hb_embed(struct hb_model *model,
  * chat_template is NULL for the model's own, the name of a built-in one, or a Jinja source.
  * add_generation_prompt is 1 to end where the assistant's answer begins, or 0. capacity counts the
  * NUL at the end; *n_bytes does not, and is set also for HB_BUFFER_TOO_SMALL. With text NULL and a
- * capacity of 0 nothing but that is asked. Any thread.
+ * capacity of 0 nothing but that is asked. HB_TEMPLATE, also for text that needs more than a second
+ * or 1 MiB.
  */
 hb_status hb_apply_chat_template(struct hb_model *model,
                                  const char *chat_template,
@@ -745,13 +783,18 @@ hb_status hb_apply_chat_template(struct hb_model *model,
 hb_status hb_session_new(struct hb_model *model, struct hb_session **session);
 
 /**
- * Makes a session of what hb_session_save wrote for the same model with the same adapters. The
- * caller frees it; *session is NULL after a failure.
+ * Makes a session of what hb_session_save wrote for the same model. The caller frees it; *session
+ * is NULL after a failure.
+ *
+ * HB_NOT_FOUND, HB_IO; HB_UNSUPPORTED for a file that is no session, HB_MALFORMED for a damaged one,
+ * HB_INVALID_ARGUMENT for another model's, HB_CONTEXT_FULL for more than context_length tokens.
  */
-hb_status hb_session_load(struct hb_model *model, const char *path, struct hb_session **session);
+hb_status hb_session_load(struct hb_model *model,
+                          const char *path,
+                          struct hb_session **session);
 
 /**
- * Writes a session to a file.
+ * Writes a session to a file, which it replaces. HB_NOT_FOUND where its folder is missing, HB_IO.
  */
 hb_status hb_session_save(struct hb_session *session, const char *path);
 
@@ -779,7 +822,7 @@ hb_status hb_session_free(struct hb_session *session);
 
 /**
  * Opens a LoRA adapter for model: a PEFT folder (adapter_config.json and
- * adapter_model.safetensors), a GGUF adapter, or a ggla file of 2023.
+ * adapter_model.safetensors or .bin), a GGUF adapter, or a ggla file of 2023.
  *
  * The caller frees it with hb_adapter_free; *adapter is NULL after a failure. HB_INVALID_ARGUMENT
  * if it is more than LoRA (DoRA, trained biases, whole modules) or made for another architecture,
@@ -830,7 +873,8 @@ hb_status hb_generation_options_init(struct hb_generation_options *options, size
  * The prompt is the whole text: it replaces what the session held, but what both begin with is not
  * computed again. It is plain text, in which special tokens mean nothing. options and report may
  * be NULL; report is filled whenever the generation began, also after a failure. A callback that
- * says stop is no failure: HB_OK, and the report says HB_FINISH_CANCELLED.
+ * says stop is no failure: HB_OK, and the report says HB_FINISH_CANCELLED. HB_TOKENIZER,
+ * HB_CONTEXT_FULL, HB_CANCELLED.
  */
 hb_status hb_generate(struct hb_session *session,
                       const char *prompt,
@@ -842,7 +886,7 @@ hb_status hb_generate(struct hb_session *session,
 /**
  * Starts a generation from a prompt, as hb_generate; the pieces are pulled with
  * hb_generation_next. Nothing is computed yet. The caller frees the generation with
- * hb_generation_free; *generation is NULL after a failure.
+ * hb_generation_free; *generation is NULL after a failure. HB_TOKENIZER, HB_CONTEXT_FULL.
  */
 hb_status hb_generation_start(struct hb_session *session,
                               const char *prompt,
@@ -850,8 +894,8 @@ hb_status hb_generation_start(struct hb_session *session,
                               struct hb_generation **generation);
 
 /**
- * Starts a generation from the tokens of a whole text, or for n_tokens 0 from those that the
- * session holds. Else as hb_generation_start.
+ * Starts a generation from the tokens of a whole text, each below vocab_size, or for n_tokens 0 from
+ * those that the session holds, of which there must be one. Else as hb_generation_start.
  */
 hb_status hb_generation_start_tokens(struct hb_session *session,
                                      const uint32_t *tokens,
@@ -864,7 +908,7 @@ hb_status hb_generation_start_tokens(struct hb_session *session,
  *
  * What the session still has of it is not computed again. chat_template as for
  * hb_apply_chat_template; the template's stop texts are added to the options'. Else as
- * hb_generation_start.
+ * hb_generation_start; HB_TEMPLATE besides.
  */
 hb_status hb_generation_start_chat(struct hb_session *session,
                                    const char *chat_template,
@@ -876,7 +920,10 @@ hb_status hb_generation_start_chat(struct hb_session *session,
 /**
  * Computes the next piece and writes its text, with a NUL at the end, into the caller's buffer.
  *
- * HB_OK with a piece, HB_END when there are no more, HB_CANCELLED when its hb_cancel stopped it.
+ * HB_OK with a piece, HB_END when there are no more, HB_CANCELLED when its hb_cancel stopped it. A
+ * failure ends it: the call that meets it returns it, later ones HB_END, and the report says
+ * HB_FINISH_FAILED.
+ *
  * 256 bytes nearly always suffice; where they do not, HB_BUFFER_TOO_SMALL, piece->text_bytes is
  * what the text needs without its NUL, and the next call gives the same piece again. piece may be
  * NULL; else the caller sets its size, and its text points into the caller's buffer.
@@ -894,7 +941,8 @@ hb_status hb_generation_get_report(struct hb_generation *generation,
 
 /**
  * Frees a generation, at any time; the session is free again, with the tokens so far. A call that
- * computes goes on to the end of its piece. NULL is nothing.
+ * computes meanwhile goes on to the end of its piece, and only then is the session free. NULL is
+ * nothing.
  */
 hb_status hb_generation_free(struct hb_generation *generation);
 

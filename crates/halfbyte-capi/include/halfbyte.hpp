@@ -9,6 +9,7 @@
  *
  * A thin layer over halfbyte.h, where the rules stand. Every failure is a halfbyte::Error. Objects
  * can be moved and not copied; a session may outlive its model, and a generation its session.
+ * Strings that the library is given must not hold NUL characters, where its texts end.
  */
 
 #ifndef HALFBYTE_HPP
@@ -32,7 +33,8 @@ namespace halfbyte {
 /// A call that failed: hb_last_error() as what(), and its status.
 class Error : public std::runtime_error {
   public:
-    explicit Error(hb_status status) : std::runtime_error(hb_last_error()), status_(status) {}
+    explicit Error(hb_status status) : Error(status, hb_last_error()) {}
+    Error(hb_status status, const char *message) : std::runtime_error(message), status_(status) {}
 
     hb_status status() const noexcept { return status_; }
 
@@ -57,13 +59,29 @@ template <typename T, hb_status (*Free)(T *)> struct Deleter {
 template <typename T, hb_status (*Free)(T *)>
 using Handle = std::unique_ptr<T, Deleter<T, Free>>;
 
+/// The handle that make(&handle) makes.
+template <typename T, typename Make> T *made(Make make) {
+    T *handle = nullptr;
+    check(make(&handle));
+    return handle;
+}
+
+/// A text for C, which would take a NUL character for its end.
+inline const char *c_text(const std::string &text) {
+    if (text.find('\0') != std::string::npos) {
+        throw Error(HB_INVALID_ARGUMENT, "invalid text: it holds a NUL character");
+    }
+    return text.c_str();
+}
+
 /// The elements that ask(place, capacity, count) writes; first it is only asked how many.
 template <typename T, typename Ask> std::vector<T> elements(Ask ask) {
     std::size_t n = 0;
     check(ask(static_cast<T *>(nullptr), std::size_t(0), &n));
     std::vector<T> found(n);
     if (n > 0) {
-        check(ask(found.data(), n, &n));
+        check(ask(found.data(), found.size(), &n));
+        found.resize(n);
     }
     return found;
 }
@@ -82,14 +100,9 @@ template <typename Ask> std::string text(Ask ask) {
 /// A brake that stops calls from another thread; they throw an Error with HB_CANCELLED.
 class Cancel {
   public:
-    Cancel() {
-        hb_cancel *cancel = nullptr;
-        check(hb_cancel_new(&cancel));
-        handle_.reset(cancel);
-    }
+    Cancel() : handle_(detail::made<hb_cancel>(hb_cancel_new)) {}
 
     void stop() const { check(hb_cancel_stop(handle_.get())); }
-
     hb_cancel *get() const noexcept { return handle_.get(); }
 
   private:
@@ -106,7 +119,6 @@ struct Options : hb_generation_options {
     Options() : hb_generation_options() {
         check(hb_generation_options_init(this, sizeof(hb_generation_options)));
     }
-
     std::vector<std::string> stop_texts;
 };
 
@@ -122,6 +134,13 @@ struct Piece {
     std::uint32_t token = 0;
     /// NaN unless the options asked for it.
     float logprob = 0;
+
+    /// Takes over what C has.
+    void assign(const hb_piece &piece) {
+        text.assign(piece.text, piece.text_bytes);
+        token = piece.token;
+        logprob = piece.logprob;
+    }
 };
 
 namespace detail {
@@ -131,7 +150,7 @@ class COptions {
   public:
     explicit COptions(const Options &options) : options_(options) {
         for (const std::string &text : options.stop_texts) {
-            stop_.push_back(text.c_str());
+            stop_.push_back(c_text(text));
         }
         if (!stop_.empty()) {
             options_.stop = stop_.data();
@@ -149,7 +168,7 @@ class COptions {
 inline std::vector<hb_message> messages(const std::vector<Message> &given) {
     std::vector<hb_message> found;
     for (const Message &message : given) {
-        found.push_back({message.role.c_str(), message.content.c_str()});
+        found.push_back({c_text(message.role), c_text(message.content)});
     }
     return found;
 }
@@ -162,12 +181,13 @@ struct Scaled;
 class Model {
   public:
     /// The small model inside the library.
-    explicit Model(const ModelOptions &options = {}) { open(nullptr, options); }
+    explicit Model(const ModelOptions &options = {}) : Model(nullptr, options) {}
+    explicit Model(std::nullptr_t, const ModelOptions &options = {})
+        : handle_(open(nullptr, options)) {}
 
     /// A GGUF file or a Hugging Face folder.
-    explicit Model(const std::string &path, const ModelOptions &options = {}) {
-        open(path.c_str(), options);
-    }
+    explicit Model(const std::string &path, const ModelOptions &options = {})
+        : handle_(open(detail::c_text(path), options)) {}
 
     hb_model_info info() const {
         hb_model_info info = {};
@@ -178,7 +198,7 @@ class Model {
 
     std::vector<std::uint32_t> tokenize(const std::string &text, std::uint32_t flags = 0) const {
         return detail::elements<std::uint32_t>([&](auto *place, std::size_t room, std::size_t *n) {
-            return hb_tokenize(get(), text.c_str(), flags, place, room, n);
+            return hb_tokenize(get(), detail::c_text(text), flags, place, room, n);
         });
     }
 
@@ -200,7 +220,7 @@ class Model {
     std::vector<float> embed(const std::string &text, const Cancel *cancel = nullptr) const {
         hb_cancel *brake = cancel != nullptr ? cancel->get() : nullptr;
         return detail::elements<float>([&](float *place, std::size_t room, std::size_t *n) {
-            return hb_embed(get(), text.c_str(), brake, place, room, n);
+            return hb_embed(get(), detail::c_text(text), brake, place, room, n);
         });
     }
 
@@ -224,10 +244,9 @@ class Model {
   private:
     explicit Model(hb_model *model) : handle_(model) {}
 
-    void open(const char *path, const ModelOptions &options) {
-        hb_model *model = nullptr;
-        check(hb_model_open(path, &options, &model));
-        handle_.reset(model);
+    static hb_model *open(const char *path, const ModelOptions &options) {
+        return detail::made<hb_model>(
+            [&](hb_model **model) { return hb_model_open(path, &options, model); });
     }
 
     detail::Handle<hb_model, hb_model_free> handle_;
@@ -236,11 +255,10 @@ class Model {
 /// A LoRA adapter for models of one shape: a PEFT folder, a GGUF adapter or a ggla file.
 class Adapter {
   public:
-    Adapter(const Model &model, const std::string &path) {
-        hb_adapter *adapter = nullptr;
-        check(hb_adapter_open(model.get(), path.c_str(), &adapter));
-        handle_.reset(adapter);
-    }
+    Adapter(const Model &model, const std::string &path)
+        : handle_(detail::made<hb_adapter>([&](hb_adapter **adapter) {
+              return hb_adapter_open(model.get(), detail::c_text(path), adapter);
+          })) {}
 
     hb_adapter *get() const noexcept { return handle_.get(); }
 
@@ -273,10 +291,10 @@ struct Adapters {
 
 inline Model Model::with_adapters(const std::vector<Scaled> &adapters) const {
     const detail::Adapters given(adapters);
-    hb_model *adapted = nullptr;
-    check(hb_model_with_adapters(get(), given.handles.data(), given.scales.data(),
-                                 given.handles.size(), &adapted));
-    return Model(adapted);
+    return Model(detail::made<hb_model>([&](hb_model **adapted) {
+        return hb_model_with_adapters(get(), given.handles.data(), given.scales.data(),
+                                      given.handles.size(), adapted);
+    }));
 }
 
 /// A running generation; its pieces come in a range-for, once.
@@ -298,9 +316,7 @@ class Generation {
             return false;
         }
         check(status);
-        piece.text.assign(found.text, found.text_bytes);
-        piece.token = found.token;
-        piece.logprob = found.logprob;
+        piece.assign(found);
         return true;
     }
 
@@ -331,6 +347,12 @@ class Generation {
                 generation_ = nullptr;
             }
             return *this;
+        }
+        /// A copy of where it was, as input iterators have it.
+        Iterator operator++(int) {
+            Iterator before = *this;
+            ++*this;
+            return before;
         }
 
         bool operator==(const Iterator &other) const noexcept {
@@ -365,21 +387,19 @@ class Generation {
 /// One text, kept between calls.
 class Session {
   public:
-    explicit Session(const Model &model) {
-        hb_session *session = nullptr;
-        check(hb_session_new(model.get(), &session));
-        handle_.reset(session);
-    }
+    explicit Session(const Model &model)
+        : handle_(detail::made<hb_session>(
+              [&](hb_session **session) { return hb_session_new(model.get(), session); })) {}
 
     /// What save() wrote for the same model with the same adapters.
-    Session(const Model &model, const std::string &path) {
-        hb_session *session = nullptr;
-        check(hb_session_load(model.get(), path.c_str(), &session));
-        handle_.reset(session);
+    Session(const Model &model, const std::string &path)
+        : handle_(detail::made<hb_session>([&](hb_session **session) {
+              return hb_session_load(model.get(), detail::c_text(path), session);
+          })) {}
+
+    void save(const std::string &path) const {
+        check(hb_session_save(get(), detail::c_text(path)));
     }
-
-    void save(const std::string &path) const { check(hb_session_save(get(), path.c_str())); }
-
     void reset() const { check(hb_session_reset(get())); }
 
     /// Reads tokens with these adapters from here on.
@@ -396,31 +416,31 @@ class Session {
     }
 
     Generation generate(const std::string &prompt, const Options &options = {}) const {
-        hb_generation *generation = nullptr;
         const detail::COptions given(options);
-        check(hb_generation_start(get(), prompt.c_str(), given.get(), &generation));
-        return Generation(generation);
+        return Generation(detail::made<hb_generation>([&](hb_generation **generation) {
+            return hb_generation_start(get(), detail::c_text(prompt), given.get(), generation);
+        }));
     }
 
     /// From tokens; from what the session holds if there are none.
-    Generation generate(const std::vector<std::uint32_t> &tokens,
-                        const Options &options = {}) const {
-        hb_generation *generation = nullptr;
+    Generation generate_tokens(const std::vector<std::uint32_t> &tokens,
+                               const Options &options = {}) const {
         const detail::COptions given(options);
-        check(hb_generation_start_tokens(get(), tokens.data(), tokens.size(), given.get(),
-                                         &generation));
-        return Generation(generation);
+        return Generation(detail::made<hb_generation>([&](hb_generation **generation) {
+            return hb_generation_start_tokens(get(), tokens.data(), tokens.size(), given.get(),
+                                              generation);
+        }));
     }
 
     /// The answer to messages; chat_template as for hb_apply_chat_template.
     Generation answer(const std::vector<Message> &messages, const Options &options = {},
                       const char *chat_template = nullptr) const {
-        hb_generation *generation = nullptr;
         const detail::COptions given(options);
         const std::vector<hb_message> all = detail::messages(messages);
-        check(hb_generation_start_chat(get(), chat_template, all.data(), all.size(), given.get(),
-                                       &generation));
-        return Generation(generation);
+        return Generation(detail::made<hb_generation>([&](hb_generation **generation) {
+            return hb_generation_start_chat(get(), chat_template, all.data(), all.size(),
+                                            given.get(), generation);
+        }));
     }
 
     /// Hands each piece to callback until that is false. What it throws comes out of here.
@@ -431,7 +451,7 @@ class Session {
         report.size = sizeof(report);
         Told told = {&callback, nullptr};
         const hb_status status =
-            hb_generate(get(), prompt.c_str(), given.get(), &Session::tell, &told, &report);
+            hb_generate(get(), detail::c_text(prompt), given.get(), &Session::tell, &told, &report);
         if (told.thrown) {
             std::rethrow_exception(told.thrown);
         }
@@ -452,9 +472,7 @@ class Session {
         Told *told = static_cast<Told *>(user_data);
         try {
             Piece given;
-            given.text.assign(piece->text, piece->text_bytes);
-            given.token = piece->token;
-            given.logprob = piece->logprob;
+            given.assign(*piece);
             return (*told->callback)(given) ? 0 : 1;
         } catch (...) {
             told->thrown = std::current_exception();

@@ -15,8 +15,8 @@ thread_local! {
 
 /// Runs the body of a function.
 pub(crate) fn boundary(body: impl FnOnce() -> Outcome) -> hb_status {
-    // The body shares only what locks guard, and poisoned locks are taken as they are: every
-    // change under one is a single assignment.
+    // The body shares only what locks guard, and poisoned locks are taken as they are: nothing that
+    // can panic runs under one. What a call has borrowed goes back when it unwinds.
     let outcome = catch_unwind(AssertUnwindSafe(body));
     match outcome.unwrap_or_else(|panic| Err(internal(&*panic))) {
         Ok(status) => status,
@@ -38,9 +38,16 @@ fn internal(panic: &(dyn Any + Send)) -> Failure {
 
 fn fail(failure: Failure) -> hb_status {
     let message = c_string(&failure.message);
+    // Before the log callback runs, which may ask for it.
+    let _ = LAST_ERROR.try_with(|last| last.replace(message.clone()));
     callbacks::log(HB_LOG_ERROR, &message);
-    // Stored after the log callback ran: what fails in there is the callback's own affair.
-    let _ = LAST_ERROR.try_with(|last| last.replace(message));
+    // What failed in there is the callback's own affair. Where nothing did, the text stays in its
+    // place: the callback may have kept the pointer.
+    let _ = LAST_ERROR.try_with(|last| {
+        if *last.borrow() != message {
+            last.replace(message);
+        }
+    });
     failure.status
 }
 

@@ -30,7 +30,8 @@ pub struct hb_piece {
     pub logprob: f32,
 }
 
-/// Takes a piece; 0 to go on, anything else to end the generation here.
+/// Takes a piece; 0 to go on, anything else to end the generation here. After the last piece there is
+/// nothing to end: the report then says why it was the last.
 ///
 /// The piece and its text belong to halfbyte and live until the callback returns. Runs on the thread
 /// that called hb_generate. It may call any function of this header, but the session in use gives

@@ -44,7 +44,8 @@ pub(crate) fn read(
 /// chat_template is NULL for the model's own, the name of a built-in one, or a Jinja source.
 /// add_generation_prompt is 1 to end where the assistant's answer begins, or 0. capacity counts the
 /// NUL at the end; *n_bytes does not, and is set also for HB_BUFFER_TOO_SMALL. With text NULL and a
-/// capacity of 0 nothing but that is asked. Any thread.
+/// capacity of 0 nothing but that is asked. HB_TEMPLATE, also for text that needs more than a second
+/// or 1 MiB.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_apply_chat_template(
     model: *mut hb_model,

@@ -1,6 +1,7 @@
 //! Generations: pieces pulled one by one, or handed to a callback.
 
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use crate::boundary::boundary;
@@ -8,12 +9,12 @@ use crate::callbacks::{hb_piece, hb_piece_callback};
 use crate::chat::{self, hb_message};
 use crate::handles::{self, Handle};
 use crate::options::{self, hb_generation_options};
-use crate::pointers::{Growing, Pointers};
+use crate::pointers::{Growing, Pointers, size_up_to};
 use crate::session::{Session, hb_session};
 use crate::status::{Failure, HB_NULL_ARGUMENT, HB_OK, Outcome, hb_status};
 use crate::work::{Running, Work};
 
-/// It goes on, or ended by a failure.
+/// It goes on.
 pub const HB_FINISH_NONE: u32 = 0;
 /// The model said that it is done.
 pub const HB_FINISH_STOP: u32 = 1;
@@ -23,6 +24,8 @@ pub const HB_FINISH_STOP_TEXT: u32 = 2;
 pub const HB_FINISH_LENGTH: u32 = 3;
 /// Its hb_cancel or its callback stopped it.
 pub const HB_FINISH_CANCELLED: u32 = 4;
+/// A failure ended it, which the call that met it returned.
+pub const HB_FINISH_FAILED: u32 = 5;
 
 /// A running generation, whose pieces are pulled one by one. A handle. It has its session until it
 /// ends or is freed. One call at a time: a second one gives HB_BUSY at once.
@@ -57,13 +60,15 @@ pub struct hb_generation_report {
 // SAFETY: `repr(C)`, the size first, then numbers.
 unsafe impl Growing for hb_generation_report {
     const WHAT: &'static str = "hb_generation_report";
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const SIZES: &'static [usize] =
+        &[size_up_to::<Self>(offset_of!(Self, decode_seconds) + size_of::<f64>())];
 }
 
 // SAFETY: `repr(C)`, the size first, then numbers and a pointer.
 unsafe impl Growing for hb_piece {
     const WHAT: &'static str = "hb_piece";
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const SIZES: &'static [usize] =
+        &[size_up_to::<Self>(offset_of!(Self, logprob) + size_of::<f32>())];
 }
 
 impl Handle for hb_generation {
@@ -76,7 +81,8 @@ impl Handle for hb_generation {
 /// The prompt is the whole text: it replaces what the session held, but what both begin with is not
 /// computed again. It is plain text, in which special tokens mean nothing. options and report may
 /// be NULL; report is filled whenever the generation began, also after a failure. A callback that
-/// says stop is no failure: HB_OK, and the report says HB_FINISH_CANCELLED.
+/// says stop is no failure: HB_OK, and the report says HB_FINISH_CANCELLED. HB_TOKENIZER,
+/// HB_CONTEXT_FULL, HB_CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_generate(
     session: *mut hb_session,
@@ -111,7 +117,7 @@ pub unsafe extern "C" fn hb_generate(
 
 /// Starts a generation from a prompt, as hb_generate; the pieces are pulled with
 /// hb_generation_next. Nothing is computed yet. The caller frees the generation with
-/// hb_generation_free; *generation is NULL after a failure.
+/// hb_generation_free; *generation is NULL after a failure. HB_TOKENIZER, HB_CONTEXT_FULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_generation_start(
     session: *mut hb_session,
@@ -128,8 +134,8 @@ pub unsafe extern "C" fn hb_generation_start(
     })
 }
 
-/// Starts a generation from the tokens of a whole text, or for n_tokens 0 from those that the
-/// session holds. Else as hb_generation_start.
+/// Starts a generation from the tokens of a whole text, each below vocab_size, or for n_tokens 0 from
+/// those that the session holds, of which there must be one. Else as hb_generation_start.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_generation_start_tokens(
     session: *mut hb_session,
@@ -152,7 +158,7 @@ pub unsafe extern "C" fn hb_generation_start_tokens(
 ///
 /// What the session still has of it is not computed again. chat_template as for
 /// hb_apply_chat_template; the template's stop texts are added to the options'. Else as
-/// hb_generation_start.
+/// hb_generation_start; HB_TEMPLATE besides.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_generation_start_chat(
     session: *mut hb_session,
@@ -190,7 +196,10 @@ fn start(
 
 /// Computes the next piece and writes its text, with a NUL at the end, into the caller's buffer.
 ///
-/// HB_OK with a piece, HB_END when there are no more, HB_CANCELLED when its hb_cancel stopped it.
+/// HB_OK with a piece, HB_END when there are no more, HB_CANCELLED when its hb_cancel stopped it. A
+/// failure ends it: the call that meets it returns it, later ones HB_END, and the report says
+/// HB_FINISH_FAILED.
+///
 /// 256 bytes nearly always suffice; where they do not, HB_BUFFER_TOO_SMALL, piece->text_bytes is
 /// what the text needs without its NUL, and the next call gives the same piece again. piece may be
 /// NULL; else the caller sets its size, and its text points into the caller's buffer.
@@ -237,7 +246,8 @@ pub unsafe extern "C" fn hb_generation_get_report(
 }
 
 /// Frees a generation, at any time; the session is free again, with the tokens so far. A call that
-/// computes goes on to the end of its piece. NULL is nothing.
+/// computes meanwhile goes on to the end of its piece, and only then is the session free. NULL is
+/// nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn hb_generation_free(generation: *mut hb_generation) -> hb_status {
     boundary(|| {

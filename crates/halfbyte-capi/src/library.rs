@@ -28,7 +28,7 @@ pub extern "C" fn hb_abi_version() -> u32 {
 /// wrong and what would be right, in one line of UTF-8.
 ///
 /// Calls that succeed leave it as it is. The text belongs to halfbyte and lives until the next call
-/// that fails on this thread, or the thread's end.
+/// that fails on this thread, or the thread's end. Inside the log callback it is the logged message.
 #[unsafe(no_mangle)]
 pub extern "C" fn hb_last_error() -> *const c_char {
     last_error()
@@ -42,10 +42,10 @@ pub extern "C" fn hb_status_name(status: hb_status) -> *const c_char {
     name.copied().map_or(c"?".as_ptr(), CStr::as_ptr)
 }
 
-/// Sends messages to a function; NULL for nobody, as it is at first: halfbyte never prints.
+/// Sends messages to a function; NULL for nobody, as it is at first.
 ///
-/// Any thread; holds for the whole process. A callback that runs on another thread at this moment
-/// may still end with the old user_data.
+/// Any thread; holds for the whole process. Calls on other threads that began before may still run
+/// the old callback with the old user_data, which live until those have returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_set_log(
     callback: hb_log_callback,

@@ -1,17 +1,18 @@
 //! Models: open, ask, free.
 
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use halfbyte::model::CacheType;
-use halfbyte::{ChatTemplate, ModelOptions};
+use halfbyte::{ChatTemplate, Error, ModelOptions};
 
 use crate::boundary::{boundary, c_field, c_string};
 use crate::callbacks::{self, HB_LOG_INFO, hb_progress_callback};
 use crate::cancel::{self, hb_cancel};
 use crate::handles::{self, Handle};
-use crate::pointers::{Growing, Pointers};
-use crate::status::{Failure, HB_FORKED, HB_OK, Outcome, hb_status};
+use crate::pointers::{Growing, Pointers, size_up_to};
+use crate::status::{Failure, HB_FORKED, HB_MALFORMED, HB_OK, Outcome, hb_status};
 
 /// Keys and values as 16-bit floats: the default.
 pub const HB_CACHE_F16: u32 = 0;
@@ -36,13 +37,14 @@ pub struct hb_model {
 pub struct hb_model_options {
     /// sizeof(hb_model_options).
     pub size: usize,
-    /// Threads that compute; 0 for the physical cores that this process may use.
+    /// Threads that compute, up to 1024, of which at most four for each core are started; 0 for the
+    /// physical cores that this process may use.
     pub threads: u32,
-    /// Tokens that a session may hold, at most the model's own; 0 for the model's own.
+    /// Tokens that a session may hold, 1 to the model's own; 0 for the model's own.
     pub context_length: u32,
     /// HB_CACHE_F16, HB_CACHE_F32 or HB_CACHE_Q8.
     pub cache_type: u32,
-    /// 0; keeps the next field in its place on every machine.
+    /// 0.
     pub reserved: u32,
     /// Hears (bytes loaded, bytes in all), or NULL.
     pub progress: hb_progress_callback,
@@ -91,13 +93,15 @@ pub struct hb_model_info {
 // SAFETY: `repr(C)`, the size first, then numbers, a callback that may be NULL, and pointers.
 unsafe impl Growing for hb_model_options {
     const WHAT: &'static str = "hb_model_options";
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const SIZES: &'static [usize] =
+        &[size_up_to::<Self>(offset_of!(Self, cancel) + size_of::<*mut hb_cancel>())];
 }
 
 // SAFETY: `repr(C)`, the size first, then numbers.
 unsafe impl Growing for hb_model_info {
     const WHAT: &'static str = "hb_model_info";
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const SIZES: &'static [usize] =
+        &[size_up_to::<Self>(offset_of!(Self, packed_bytes) + size_of::<u64>())];
 }
 
 /// A model, and where it lives.
@@ -114,6 +118,18 @@ impl Handle for hb_model {
 }
 
 impl Model {
+    /// Opens a file, or for `None` the model inside the library.
+    pub(crate) fn open(path: Option<&str>, options: &ModelOptions) -> Outcome<Self> {
+        let model = match path {
+            Some(path) => halfbyte::Model::open_with(path, options).map_err(of_file)?,
+            None => {
+                let (name, bytes) = (halfbyte_model::NAME, halfbyte_model::BYTES);
+                halfbyte::Model::from_static_bytes(name, bytes, options)?
+            }
+        };
+        Ok(Self { model, process: std::process::id(), is_embedded: path.is_none() })
+    }
+
     /// The model, unless this process is a fork of the one that it lives in.
     pub(crate) fn here(&self) -> Outcome<&halfbyte::Model> {
         let (here, process) = (std::process::id(), self.process);
@@ -151,6 +167,12 @@ impl Model {
 ///
 /// options may be NULL. The caller frees the model with hb_model_free; *model is NULL after a
 /// failure. Takes as long as reading the file; other threads may use halfbyte meanwhile.
+///
+/// Until the call returns nobody may write to the file or shorten it: the system may end a process
+/// that reads what is gone (SIGBUS). Renaming another file over it is safe, at any time.
+///
+/// HB_NOT_FOUND, HB_IO, HB_MALFORMED, HB_UNSUPPORTED, HB_CANCELLED. A tokenizer or chat template that
+/// is missing or broken is told where it is needed: HB_TOKENIZER, HB_TEMPLATE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_model_open(
     path: *const c_char,
@@ -164,16 +186,8 @@ pub unsafe extern "C" fn hb_model_open(
         out.write(std::ptr::null_mut());
         let path = given.optional_text(path, "path")?;
         let options = loading(given.options(options, DEFAULTS)?)?;
-        let opened = match path {
-            Some(path) => halfbyte::Model::open_with(path, &options)?,
-            None => {
-                let (name, bytes) = (halfbyte_model::NAME, halfbyte_model::BYTES);
-                halfbyte::Model::from_static_bytes(name, bytes, &options)?
-            }
-        };
-        callbacks::log(HB_LOG_INFO, &c_string(&summary(&opened)));
-        let is_embedded = path.is_none();
-        let opened = Model { model: opened, process: std::process::id(), is_embedded };
+        let opened = Model::open(path, &options)?;
+        callbacks::log(HB_LOG_INFO, &c_string(&summary(&opened.model)));
         out.write(handles::insert(Arc::new(opened))?);
         Ok(HB_OK)
     })
@@ -190,7 +204,7 @@ pub unsafe extern "C" fn hb_model_get_info(
     boundary(|| {
         let model = handles::get(model)?;
         let mut record = given.required_record(info)?;
-        record.write(info_of(model.here()?)?);
+        record.write(info_of(model.here()?));
         Ok(HB_OK)
     })
 }
@@ -229,17 +243,31 @@ fn loading(options: hb_model_options) -> Outcome<ModelOptions> {
         context_length: or_default(options.context_length),
         progress: callbacks::progress(options.progress, options.progress_data),
         cancel: cancel::optional(options.cancel)?,
+        ..ModelOptions::default()
     })
 }
 
-fn info_of(model: &halfbyte::Model) -> Outcome<hb_model_info> {
+/// The failure of opening a file: a number out of its range is the file's, unless it was given.
+fn of_file(error: Error) -> Failure {
+    const GIVEN: &[&str] = &["threads", "context_length", "HALFBYTE_ISA"];
+    match &error {
+        Error::Config { field, .. } if !GIVEN.contains(&field.as_str()) => {
+            Failure::new(HB_MALFORMED, error.to_string())
+        }
+        _ => error.into(),
+    }
+}
+
+fn info_of(model: &halfbyte::Model) -> hb_model_info {
     let (config, decoder) = (model.config(), model.decoder());
     let tokenizer = model.tokenizer().ok();
     let token = |id: Option<u32>| id.and_then(|id| i32::try_from(id).ok()).unwrap_or(-1);
     let cache_type = CACHE_TYPES.iter().position(|&kind| kind == model.cache_type());
-    Ok(hb_model_info {
+    // One that is no text is none.
+    let name = model.metadata().str("general.name").ok().flatten();
+    hb_model_info {
         size: size_of::<hb_model_info>(),
-        name: c_field(model.metadata().str("general.name")?.unwrap_or_default()),
+        name: c_field(name.unwrap_or_default()),
         architecture: c_field(config.architecture.name),
         isa: c_field(decoder.isa().name()),
         context_length: number(model.context_length()),
@@ -253,11 +281,11 @@ fn info_of(model: &halfbyte::Model) -> Outcome<hb_model_info> {
         bos: token(tokenizer.and_then(halfbyte::tokenizer::Tokenizer::bos)),
         eos: token(tokenizer.and_then(halfbyte::tokenizer::Tokenizer::eos)),
         packed_bytes: decoder.packed_bytes() as u64,
-    })
+    }
 }
 
 /// A size that the library has bounded far below 2^32.
-fn number(size: usize) -> u32 {
+pub(crate) fn number(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }
 

@@ -1,13 +1,15 @@
 //! How to generate: the struct, its defaults, and what it means to the library.
 
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 
 use halfbyte::{ContextPolicy, GenerationConfig, Hooks};
 
 use crate::boundary::boundary;
 use crate::callbacks::{self, hb_progress_callback};
 use crate::cancel::{self, hb_cancel};
-use crate::pointers::{Growing, Pointers};
+use crate::model::number;
+use crate::pointers::{Growing, Pointers, size_up_to};
 use crate::status::{Failure, HB_OK, Outcome, hb_status};
 
 /// HB_CONTEXT_ERROR for a prompt, HB_CONTEXT_DROP_OLDEST_TURNS for messages: the default.
@@ -30,7 +32,7 @@ const CONTEXT_POLICIES: [Option<ContextPolicy>; 4] = [
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct hb_logit_bias {
-    /// The token.
+    /// The token, below vocab_size.
     pub token: u32,
     /// A number, or negative infinity, which forbids the token.
     pub bias: f32,
@@ -42,29 +44,30 @@ pub struct hb_logit_bias {
 pub struct hb_generation_options {
     /// sizeof(hb_generation_options).
     pub size: usize,
-    /// Tokens to generate at most. Default 256.
+    /// Tokens to generate at most; 0 for none. Default 256.
     pub max_new_tokens: u64,
     /// Start of the random generator, where has_seed is 1.
     pub seed: u64,
     /// 1 to use seed; 0 for a fresh one, which the report tells. Default 0.
     pub has_seed: u32,
-    /// Divides the logits; 0 takes the most probable token every time. Default 0.7.
+    /// Divides the logits, 0 to 100; 0 takes the most probable token every time. Default 0.7.
     pub temperature: f32,
     /// Draws from the k most probable tokens only; 0 for all. Default 40.
     pub top_k: u32,
-    /// Draws from the smallest set with this probability in all; 1 for all. Default 0.95.
+    /// Draws from the smallest set with this probability in all, 0 to 1; 1 for all. Default 0.95.
     pub top_p: f32,
-    /// Leaves out tokens below this share of the best one's probability. Default 0.
+    /// Leaves out tokens below this share of the best one's probability, 0 to 1. Default 0.
     pub min_p: f32,
-    /// Keeps the tokens closest to the expected surprise until this probability. Default 1.
+    /// Keeps the tokens closest to the expected surprise until this probability, 0 to 1. Default 1.
     pub typical_p: f32,
-    /// Divides positive and multiplies negative logits of recent tokens; 1 for none. Default 1.1.
+    /// Divides positive and multiplies negative logits of recent tokens, 0.01 to 100; 1 for none.
+    /// Default 1.1.
     pub repetition_penalty: f32,
-    /// Recent tokens that the three penalties look at, prompt included. Default 64.
+    /// Recent tokens that the three penalties look at, prompt included; 0 for none. Default 64.
     pub repeat_last_n: u32,
-    /// Taken from the logit of each recent token once. Default 0.
+    /// Taken from the logit of each recent token once, -100 to 100. Default 0.
     pub presence_penalty: f32,
-    /// Taken from the logit of each recent token as often as it occurs. Default 0.
+    /// Taken from the logit of each recent token as often as it occurs, -100 to 100. Default 0.
     pub frequency_penalty: f32,
     /// One of the HB_CONTEXT_ numbers.
     pub context_policy: u32,
@@ -72,9 +75,9 @@ pub struct hb_generation_options {
     pub ignore_eos: u32,
     /// 1 to report each token's log-probability. Default 0.
     pub logprobs: u32,
-    /// 0; keeps the next field in its place on every machine.
+    /// 0.
     pub reserved: u32,
-    /// n_stop texts that end the generation and are left out of it. Default none.
+    /// n_stop texts, none of them empty, that end the generation and are left out of it. Default none.
     pub stop: *const *const c_char,
     /// How many.
     pub n_stop: usize,
@@ -93,7 +96,8 @@ pub struct hb_generation_options {
 // SAFETY: `repr(C)`, the size first, then numbers, a callback that may be NULL, and pointers.
 unsafe impl Growing for hb_generation_options {
     const WHAT: &'static str = "hb_generation_options";
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const SIZES: &'static [usize] =
+        &[size_up_to::<Self>(offset_of!(Self, cancel) + size_of::<*mut hb_cancel>())];
 }
 
 /// Fills options with the defaults; size is sizeof(hb_generation_options) in the caller's program.
@@ -113,8 +117,6 @@ pub unsafe extern "C" fn hb_generation_options_init(
 /// The library's defaults in C's struct.
 pub(crate) fn defaults() -> hb_generation_options {
     let config = GenerationConfig::default();
-    // Every default fits: the test below compares them back.
-    let number = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
     hb_generation_options {
         size: size_of::<hb_generation_options>(),
         max_new_tokens: config.max_new_tokens as u64,

@@ -9,6 +9,10 @@ use crate::status::{Failure, HB_BUFFER_TOO_SMALL, HB_INVALID_UTF8, HB_NULL_ARGUM
 /// More tokens, messages or stop texts than this are a slip: no context holds as many.
 pub(crate) const MAX_ITEMS: usize = 1 << 24;
 
+/// No context holds a longer text. It bounds what no brake stops: tokenizing this much takes about
+/// a second, and half a gigabyte.
+const MAX_TEXT_BYTES: usize = 1 << 22;
+
 /// No struct of a later version will be larger.
 const MAX_STRUCT_BYTES: usize = 4096;
 
@@ -26,8 +30,14 @@ pub(crate) struct Pointers(());
 pub(crate) unsafe trait Growing: Copy {
     /// The struct's name.
     const WHAT: &'static str;
-    /// Its size in the first version that had it.
-    const FIRST_BYTES: usize;
+    /// Its size in each version, oldest first. A version that appends fields appends its size, by
+    /// [`size_up_to`], and leaves the others alone: programs were compiled with them.
+    const SIZES: &'static [usize];
+}
+
+/// The size of a struct `T` whose last field ends at `end`.
+pub(crate) const fn size_up_to<T>(end: usize) -> usize {
+    end.next_multiple_of(align_of::<T>())
 }
 
 /// A place for one result.
@@ -60,6 +70,11 @@ impl Pointers {
         }
         // SAFETY: it is a text that ends with NUL and that nobody changes during the call.
         let text = unsafe { CStr::from_ptr(pointer) };
+        let n = text.count_bytes();
+        if n > MAX_TEXT_BYTES {
+            let reason = format!("{n} bytes are more than {MAX_TEXT_BYTES}");
+            return Err(Failure::argument(what, reason));
+        }
         text.to_str().map_err(|error| {
             let at = error.valid_up_to();
             Failure::new(HB_INVALID_UTF8, format!("the {what} is not UTF-8 at byte {at}"))
@@ -101,7 +116,8 @@ impl Pointers {
         n: *mut usize,
         what: &'static str,
     ) -> Outcome<Buffer<'_, T>> {
-        if capacity > 0 {
+        // Also where nothing is to be written: no elements are at an aligned address, too.
+        if capacity > 0 || !start.is_null() {
             aligned(start, what)?;
         }
         let mut n = self.out(n, "place for the count")?;
@@ -146,8 +162,6 @@ impl Pointers {
         aligned(pointer, T::WHAT)?;
         let place = NonNull::new(pointer).ok_or_else(|| null(T::WHAT))?;
         check_size::<T>(size)?;
-        // SAFETY: the caller says that it has `size` bytes.
-        unsafe { ptr::write_bytes(pointer.cast::<u8>(), 0, size) };
         Record(place, size, PhantomData).write(value);
         Ok(())
     }
@@ -161,11 +175,13 @@ impl<T> Out<'_, T> {
 }
 
 impl<T: Growing> Record<'_, T> {
-    /// Writes what fits, and the size as it was.
+    /// Writes what fits, zeros behind what this version knows, and the size as it was.
     pub(crate) fn write(&mut self, value: T) {
         let (start, n) = (self.0.cast::<u8>(), self.1.min(size_of::<T>()));
         // SAFETY: the struct has at least `n` bytes, which are of plain numbers and pointers.
         unsafe { ptr::copy_nonoverlapping((&raw const value).cast(), start.as_ptr(), n) };
+        // SAFETY: the struct has `self.1` bytes, of which these are the last.
+        unsafe { ptr::write_bytes(start.as_ptr().wrapping_add(n), 0, self.1 - n) };
         // SAFETY: the struct begins with its size.
         unsafe { self.0.cast().write(self.1) };
     }
@@ -242,8 +258,11 @@ fn size_of_struct<T: Growing>(pointer: *const T) -> Outcome<usize> {
     Ok(size)
 }
 
+/// An error for a size that no version has: one in between would cut a field in two.
 fn check_size<T: Growing>(size: usize) -> Outcome<()> {
-    if (T::FIRST_BYTES..=MAX_STRUCT_BYTES).contains(&size) {
+    const { assert!(matches!(T::SIZES, [.., last] if *last == size_of::<T>()), "a size is missing") };
+    let is_newer = size > size_of::<T>() && size <= MAX_STRUCT_BYTES;
+    if is_newer || T::SIZES.contains(&size) {
         return Ok(());
     }
     let what = T::WHAT;

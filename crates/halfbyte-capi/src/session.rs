@@ -150,6 +150,10 @@ pub unsafe extern "C" fn hb_session_new(
 
 /// Makes a session of what hb_session_save wrote for the same model with the same adapters. The
 /// caller frees it; *session is NULL after a failure.
+///
+/// HB_NOT_FOUND, HB_IO; HB_UNSUPPORTED for a file that is no session, HB_MALFORMED for a damaged one,
+/// HB_INVALID_ARGUMENT for another model's or other adapters', HB_CONTEXT_FULL for more than
+/// context_length tokens.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_session_load(
     model: *mut hb_model,
@@ -168,7 +172,7 @@ pub unsafe extern "C" fn hb_session_load(
     })
 }
 
-/// Writes a session to a file.
+/// Writes a session to a file, which it replaces. HB_NOT_FOUND where its folder is missing, HB_IO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_session_save(
     session: *mut hb_session,
@@ -223,4 +227,14 @@ pub extern "C" fn hb_session_free(session: *mut hb_session) -> hb_status {
         handles::remove(session)?;
         Ok(HB_OK)
     })
+}
+
+#[cfg(test)]
+impl Session {
+    /// A session of the model inside the library.
+    pub(crate) fn embedded() -> Arc<Self> {
+        let model = Arc::new(Model::open(None, &Default::default()).unwrap());
+        let fresh = model.here().unwrap().session();
+        Self::new(model, fresh)
+    }
 }

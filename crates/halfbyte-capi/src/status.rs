@@ -11,7 +11,7 @@ pub type hb_status = i32;
 
 /// It worked.
 pub const HB_OK: hb_status = 0;
-/// The generation has ended and has no more pieces. Not a failure.
+/// The generation has ended and has no more pieces. Not a failure; how it ended says the report.
 pub const HB_END: hb_status = 1;
 /// A pointer that must not be NULL is NULL.
 pub const HB_NULL_ARGUMENT: hb_status = 2;
@@ -36,7 +36,7 @@ pub const HB_CONTEXT_FULL: hb_status = 10;
 pub const HB_NOT_FOUND: hb_status = 11;
 /// The operating system refused to read or write a file.
 pub const HB_IO: hb_status = 12;
-/// A file is damaged or does not follow its format.
+/// A file is damaged, does not follow its format, or holds numbers that no model has.
 pub const HB_MALFORMED: hb_status = 13;
 /// A file is of a format, encoding or architecture that this version cannot run.
 pub const HB_UNSUPPORTED: hb_status = 14;
@@ -44,7 +44,8 @@ pub const HB_UNSUPPORTED: hb_status = 14;
 pub const HB_TOKENIZER: hb_status = 15;
 /// The chat template is missing, broken, or refuses these messages.
 pub const HB_TEMPLATE: hb_status = 16;
-/// Memory for weights, keys and values, or results could not be allocated.
+/// Memory for weights, keys and values, or results could not be allocated, or a thread could not be
+/// started.
 pub const HB_OUT_OF_MEMORY: hb_status = 17;
 /// A mistake in halfbyte itself. Please report it.
 pub const HB_INTERNAL: hb_status = 18;
@@ -96,8 +97,11 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match &error {
-            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => HB_NOT_FOUND,
-            Error::Io { .. } => HB_IO,
+            Error::Io { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => HB_NOT_FOUND,
+                io::ErrorKind::OutOfMemory => HB_OUT_OF_MEMORY,
+                _ => HB_IO,
+            },
             Error::Malformed { .. } | Error::MissingTensor { .. } | Error::Shape { .. } => {
                 HB_MALFORMED
             }
@@ -109,7 +113,7 @@ impl From<Error> for Failure {
             Error::Tokenizer(_) => HB_TOKENIZER,
             Error::Template(_) => HB_TEMPLATE,
             Error::Cancelled => HB_CANCELLED,
-            Error::OutOfMemory { .. } => HB_OUT_OF_MEMORY,
+            Error::OutOfMemory { .. } | Error::Threads { .. } => HB_OUT_OF_MEMORY,
             _ => HB_INTERNAL,
         };
         Self::new(status, error.to_string())

@@ -21,7 +21,7 @@ pub const HB_PARSE_SPECIAL: u32 = 2;
 /// The tokens of a text; flags is 0 or a sum of HB_ADD_BOS and HB_PARSE_SPECIAL.
 ///
 /// *n_tokens is how many there are, also for HB_BUFFER_TOO_SMALL. With tokens NULL and a capacity
-/// of 0 nothing but that is asked. Any thread.
+/// of 0 nothing but that is asked. HB_TOKENIZER.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_tokenize(
     model: *mut hb_model,
@@ -53,10 +53,11 @@ pub unsafe extern "C" fn hb_tokenize(
     })
 }
 
-/// The text of tokens: special ones are left out, broken UTF-8 becomes U+FFFD.
+/// The text of tokens: special ones, and those that the model does not have, are left out; broken
+/// UTF-8 becomes U+FFFD.
 ///
 /// capacity counts the NUL at the end; *n_bytes does not, and is set also for HB_BUFFER_TOO_SMALL.
-/// With text NULL and a capacity of 0 nothing but that is asked. Any thread.
+/// With text NULL and a capacity of 0 nothing but that is asked. HB_TOKENIZER.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_detokenize(
     model: *mut hb_model,
@@ -79,9 +80,10 @@ pub unsafe extern "C" fn hb_detokenize(
 
 /// The logits after each of n_tokens tokens: as many rows of vocab_size numbers, in one fresh pass.
 ///
-/// *n_logits is n_tokens times vocab_size, also for HB_BUFFER_TOO_SMALL, which is said before
-/// anything is computed. With logits NULL and a capacity of 0 nothing but that is asked. cancel may
-/// be NULL. Any thread; the bits do not depend on the number of threads or the processor.
+/// n_tokens is 1 to context_length, and each token is below vocab_size. *n_logits is n_tokens times
+/// vocab_size, also for HB_BUFFER_TOO_SMALL, which is said before anything is computed. With logits
+/// NULL and a capacity of 0 nothing but that is asked. cancel may be NULL. The bits do not depend on
+/// the number of threads or the processor. HB_CONTEXT_FULL, HB_CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_logits(
     model: *mut hb_model,
@@ -111,7 +113,8 @@ pub unsafe extern "C" fn hb_logits(
 /// The embedding of a text: the mean of the last hidden states, hidden_size numbers.
 ///
 /// *n is hidden_size, also for HB_BUFFER_TOO_SMALL, which is said before anything is computed. With
-/// embedding NULL and a capacity of 0 nothing but that is asked. cancel may be NULL. Any thread.
+/// embedding NULL and a capacity of 0 nothing but that is asked. cancel may be NULL. HB_TOKENIZER,
+/// HB_CONTEXT_FULL, HB_CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_embed(
     model: *mut hb_model,

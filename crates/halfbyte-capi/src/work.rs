@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use halfbyte::{FinishReason, Generation, GenerationConfig, Hooks, Message, Piece};
 
 use crate::generation::{
-    HB_FINISH_CANCELLED, HB_FINISH_LENGTH, HB_FINISH_NONE, HB_FINISH_STOP, HB_FINISH_STOP_TEXT,
-    hb_generation_report,
+    HB_FINISH_CANCELLED, HB_FINISH_FAILED, HB_FINISH_LENGTH, HB_FINISH_NONE, HB_FINISH_STOP,
+    HB_FINISH_STOP_TEXT, hb_generation_report,
 };
 use crate::session::Lease;
 use crate::status::{Failure, HB_BUSY, HB_CANCELLED, HB_END, HB_OK, Outcome};
@@ -73,7 +73,10 @@ impl Work {
     pub(crate) fn run(&mut self, mut goes_on: impl FnMut(&Piece) -> bool) -> Outcome {
         while let Some(piece) = self.next()? {
             if !goes_on(&piece) {
-                self.stopped = Some(HB_FINISH_CANCELLED);
+                // Nothing was left to stop after the last piece.
+                if self.finish_reason() == HB_FINISH_NONE {
+                    self.stopped = Some(HB_FINISH_CANCELLED);
+                }
                 return Ok(HB_OK);
             }
         }
@@ -88,7 +91,7 @@ impl Work {
         self.lease.check_here()?;
         let next = self.running.as_mut().and_then(Iterator::next).transpose();
         next.map_err(|error| {
-            self.stopped = Some(HB_FINISH_NONE);
+            self.stopped = Some(HB_FINISH_FAILED);
             error.into()
         })
     }
@@ -146,6 +149,19 @@ enum State {
     Ended(hb_generation_report),
 }
 
+/// A call's turn: puts back what comes after it, also when the call panics.
+struct Turn<'a> {
+    home: &'a Running,
+    after: State,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let after = std::mem::replace(&mut self.after, State::Busy);
+        *self.home.0.lock().unwrap_or_else(PoisonError::into_inner) = after;
+    }
+}
+
 impl Running {
     pub(crate) fn new(work: Work) -> Self {
         Self(Mutex::new(State::Ready(Box::new(work))))
@@ -158,6 +174,9 @@ impl Running {
             State::Busy => return Err(busy()),
             State::Ended(report) => return at_end(report.finish_reason, HB_END),
         };
+        // A panic drops the work, and with it the session goes home.
+        let failed = hb_generation_report { finish_reason: HB_FINISH_FAILED, ..work.report() };
+        let mut turn = Turn { home: self, after: State::Ended(failed) };
         let outcome = match work.next() {
             Ok(Some(piece)) => deliver(&piece).map(|()| HB_OK).inspect_err(|_| {
                 work.kept = Some(piece);
@@ -166,12 +185,11 @@ impl Running {
             Err(failure) => Err(failure),
         };
         if work.has_ended() {
-            let ended = State::Ended(work.report());
+            turn.after = State::Ended(work.report());
             // The session goes home before anybody can hear of the end.
             drop(work);
-            self.set(ended);
         } else {
-            self.set(State::Ready(work));
+            turn.after = State::Ready(work);
         }
         outcome
     }
@@ -193,10 +211,6 @@ impl Running {
             State::Ended(report) => State::Ended(*report),
         }
     }
-
-    fn set(&self, state: State) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
-    }
 }
 
 fn busy() -> Failure {
@@ -208,5 +222,26 @@ fn at_end(finish_reason: u32, status: i32) -> Outcome {
     match finish_reason {
         HB_FINISH_CANCELLED => Err(Failure::new(HB_CANCELLED, "cancelled")),
         _ => Ok(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boundary::boundary;
+    use crate::session::Session;
+    use crate::status::HB_INTERNAL;
+
+    #[test]
+    fn a_panic_ends_a_generation_and_its_session_comes_home() {
+        let session = Session::embedded();
+        let work = Work::from_prompt(session.lend().unwrap(), "Once", Config::default()).unwrap();
+        let running = Running::new(work);
+        assert!(session.lend().is_err());
+        assert_eq!(running.next(|_| Ok(())).unwrap(), HB_OK);
+        assert_eq!(boundary(|| running.next(|_| panic!("as planned"))), HB_INTERNAL);
+        assert_eq!(running.next(|_| Ok(())).unwrap(), HB_END);
+        assert_eq!(running.report().unwrap().finish_reason, HB_FINISH_FAILED);
+        assert!(session.lend().is_ok());
     }
 }

@@ -13,6 +13,9 @@ use std::ptr::{null, null_mut};
 use halfbyte::{Chat, ChatTemplate, GenerationConfig, Message, Model, ModelOptions};
 use halfbyte_capi::*;
 
+#[path = "same_bits/rest.rs"]
+mod rest;
+
 const PROMPT: &CStr = c"Once upon a time";
 
 fn library() -> Model {
@@ -63,7 +66,9 @@ fn config() -> GenerationConfig {
 }
 
 /// (text, token, bits of the log-probability) of the pieces of a generation.
-fn pull(generation: *mut hb_generation) -> Vec<(String, u32, u32)> {
+type Pieces = Vec<(String, u32, u32)>;
+
+fn pull(generation: *mut hb_generation) -> Pieces {
     let mut pieces = Vec::new();
     let mut text: [c_char; 256] = [0; 256];
     let size = size_of::<hb_piece>();
@@ -85,7 +90,7 @@ fn pull(generation: *mut hb_generation) -> Vec<(String, u32, u32)> {
     }
 }
 
-fn expected(pieces: Vec<halfbyte::Piece>) -> Vec<(String, u32, u32)> {
+fn expected(pieces: Vec<halfbyte::Piece>) -> Pieces {
     let bits = |logprob: Option<f32>| logprob.unwrap().to_bits();
     pieces.into_iter().map(|p| (p.text, p.token, bits(p.logprob))).collect()
 }

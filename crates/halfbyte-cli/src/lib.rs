@@ -33,6 +33,8 @@ enum Command {
     Quantize(commands::quantize::Args),
     /// Measure how well a model predicts a text.
     Perplexity(commands::perplexity::Args),
+    /// Set two encodings of a model side by side: size, perplexity, divergence, speed.
+    Compare(commands::compare::Args),
     /// Show what a model file holds.
     Inspect(commands::inspect::Args),
     /// Show the tokens of a text, or the text of tokens.
@@ -67,6 +69,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
         Command::Chat(args) => commands::chat::run(args),
         Command::Quantize(args) => commands::quantize::run(args),
         Command::Perplexity(args) => commands::perplexity::run(args),
+        Command::Compare(args) => commands::compare::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Tokenize(args) => commands::tokenize::run(args),
         Command::Bench(args) => commands::bench::run(args),

@@ -7,23 +7,60 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use halfbyte::io::Checkpoint;
 use halfbyte::model::CacheType;
-use halfbyte::{Adapter, Model, ModelOptions};
+use halfbyte::{Adapter, Model, ModelOptions, Overrides};
 
 use crate::output;
 
 /// Options that choose the model.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Source {
-    /// GGUF file or Hugging Face folder; without it, the small model inside this program.
+    /// GGUF file, file of 2023 or Hugging Face folder; without it, the small model inside this
+    /// program.
     #[arg(short, long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) numbers: Numbers,
 }
 
-/// Options for loading a model.
+/// Options for numbers that the file does not say, or says wrongly.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Numbers {
+    /// Epsilon of the RMS norms.
+    #[arg(long, value_name = "X")]
+    rms_eps: Option<f32>,
+    /// Query heads for each key/value head.
+    #[arg(long, value_name = "N")]
+    n_gqa: Option<usize>,
+    /// Base of the rotary frequencies.
+    #[arg(long, value_name = "X")]
+    rope_base: Option<f32>,
+}
+
+impl Numbers {
+    /// Opens the file or folder, with these numbers instead of its own.
+    pub(crate) fn open(&self, path: &Path) -> halfbyte::Result<Checkpoint> {
+        self.applied(Checkpoint::open(path)?)
+    }
+
+    fn applied(&self, mut checkpoint: Checkpoint) -> halfbyte::Result<Checkpoint> {
+        let &Self { rms_eps, n_gqa, rope_base } = self;
+        Overrides { rms_eps, n_gqa, rope_base }.apply(&mut checkpoint)?;
+        Ok(checkpoint)
+    }
+}
+
+/// Options that choose a model and say how it is loaded.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Loading {
     #[command(flatten)]
     pub(crate) source: Source,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Options for loading a model.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct How {
     /// Threads; all physical cores by default.
     #[arg(short, long, value_name = "N")]
     threads: Option<usize>,
@@ -81,8 +118,11 @@ impl Source {
     /// Opens the file, the folder or the embedded model.
     pub(crate) fn checkpoint(&self) -> halfbyte::Result<Checkpoint> {
         match &self.model {
-            Some(path) => Checkpoint::open(path),
-            None => Checkpoint::from_static_bytes(halfbyte_model::NAME, halfbyte_model::BYTES),
+            Some(path) => self.numbers.open(path),
+            None => self.numbers.applied(Checkpoint::from_static_bytes(
+                halfbyte_model::NAME,
+                halfbyte_model::BYTES,
+            )?),
         }
     }
 }
@@ -90,6 +130,13 @@ impl Source {
 impl Loading {
     /// Loads the model with its adapters, with a progress bar for a terminal.
     pub(crate) fn load(&self) -> halfbyte::Result<Model> {
+        self.how.load(&self.source.checkpoint()?)
+    }
+}
+
+impl How {
+    /// Loads what `checkpoint` holds, with a progress bar for a terminal.
+    pub(crate) fn load(&self, checkpoint: &Checkpoint) -> halfbyte::Result<Model> {
         let bar = output::bar("loading", true);
         let options = ModelOptions {
             threads: self.threads,
@@ -100,9 +147,9 @@ impl Loading {
                 Cache::Q8 => CacheType::Q8,
             },
             progress: Some(output::hook(bar.clone())),
-            cancel: None,
+            ..ModelOptions::default()
         };
-        let model = Model::from_checkpoint(&self.source.checkpoint()?, &options);
+        let model = Model::from_checkpoint(checkpoint, &options);
         bar.finish_and_clear();
         let model = model?;
         model.with_adapters(&self.adapters.open(|path| model.open_adapter(path))?)

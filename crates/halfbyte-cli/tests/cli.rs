@@ -63,20 +63,37 @@ fn every_json_option_prints_one_object() {
     let (model, copy) = (folder.arg("model.gguf"), folder.arg("copy.gguf"));
     let story = "Once upon a time there was a cat. The cat had a red hat. ".repeat(4);
     let story = folder.write("story.txt", story.as_bytes());
+    let base = folder.arg("base.logprob");
     let bench = ["bench", "--prompt-tokens", "8", "--new-tokens", "2", "--repeat", "1", "--json"];
     let cases: &[(&[&str], &[&str])] = &[
         (&["generate", "Hello", "-n", "2", "--json"], &["text", "tokens", "finish_reason", "seed"]),
         (&["generate", "Hello", "-n", "2", "--json", "--reference"], &["text", "tokens"]),
         (&["tokenize", "Hello", "--json"], &["ids", "pieces"]),
         (&["tokenize", "--decode", "522,601", "--json"], &["text"]),
-        (&["inspect", "--json"], &["architecture", "parameters"]),
+        (
+            &["inspect", "--json"],
+            &["architecture", "parameters", "container", "quantization", "tokenizer"],
+        ),
         (&["inspect", "--json", "--tensors", "--metadata", &model], &["tensors", "metadata"]),
         (
             &["inspect", "--cpu", "--json"],
             &["architecture", "instruction sets", "available", "chosen", "threads"],
         ),
         (&["perplexity", &story, "--window", "32", "--json"], &["perplexity", "scored_tokens"]),
+        (
+            &["perplexity", &story, "--window", "16", "--kl-base", &base, "--json"],
+            &["perplexity", "protocol", "stride", "bos"],
+        ),
+        (&["perplexity", "--kl", &base, "--json"], &["mean_kl", "kl_quantiles", "top_agreement"]),
+        (
+            &["perplexity", &story, "--protocol", "llama.cpp", "--window", "16", "--json"],
+            &["perplexity", "window"],
+        ),
         (&["quantize", &model, &copy, "--type", "q8_0", "--json"], &["type", "bytes", "tensors"]),
+        (
+            &["compare", &model, &copy, "--text", &story, "--window", "16", "--json"],
+            &["a", "b", "divergence", "windows"],
+        ),
         (&bench, &["prompt", "decode", "load_s"]),
     ];
     for (args, keys) in cases {
@@ -102,6 +119,11 @@ fn wrong_arguments_are_status_2() {
         &["quantize", "a"],
         &["quantize", "a", "b", "--type", "q9_9"],
         &["perplexity"],
+        &["perplexity", "a", "--kl", "b"],
+        &["perplexity", "--kl", "b", "--window", "4"],
+        &["perplexity", "a", "--protocol", "mine"],
+        &["compare", "a", "--text", "b"],
+        &["compare", "a", "b"],
         &["completions", "tcl"],
     ];
     for args in cases {
@@ -126,12 +148,19 @@ fn failures_are_status_1_and_say_what_is_wrong() {
         (&["bench", "--model", &missing], &[&missing]),
         (&["quantize", &missing, "x.gguf"], &[&missing]),
         (&["perplexity", &missing], &[&missing]),
+        (&["perplexity", "--kl", &missing], &[&missing]),
+        (&["perplexity", "--kl", &junk], &[&junk, "--kl-base"]),
+        (&["perplexity", &junk, "--protocol", "llama.cpp", "--stride", "2"], &["--stride"]),
+        (&["perplexity", &junk, "--window", "1"], &["window"]),
+        (&["compare", &missing, &missing, "--text", &junk], &[&missing]),
         (&["generate", "--file", &missing], &[&missing]),
         (&["generate", "--file", &binary], &[&binary]),
         (&["generate", "a", "--model", &junk], &[&junk]),
         (&["generate", "a", "--temperature=-1"], &["temperature"]),
         (&["generate", "a", "--temperature=-1", "--reference"], &["temperature"]),
         (&["generate", "a", "--top-p", "2"], &["top_p"]),
+        (&["inspect", "--rope-base", "0"], &["rope_base"]),
+        (&["inspect", "--n-gqa", "7"], &["n_gqa"]),
         (&["generate", "a", "--threads", "0"], &["threads"]),
         (&["tokenize", "--decode", "one"], &["one is no token id"]),
         (&["tokenize", "--decode", "1,4000000000"], &["4000000000"]),

@@ -62,6 +62,9 @@ impl Model {
                     loading.context_length = options::field("context_length", &value)?;
                 }
                 "cache_type" => loading.cache_type = options::cache_type(&value)?,
+                "rms_eps" => loading.overrides.rms_eps = options::field("rms_eps", &value)?,
+                "n_gqa" => loading.overrides.n_gqa = options::field("n_gqa", &value)?,
+                "rope_base" => loading.overrides.rope_base = options::field("rope_base", &value)?,
                 _ => progress = options::field("progress", &value)?,
             }
         }
@@ -212,19 +215,20 @@ impl Model {
         Call::new(None).run(py, || model.encode_pair(context, continuation))
     }
 
-    /// (sum, greedy, tokens) for each pair of token ids.
+    /// (sum, greedy, tokens) for each pair of token ids, and how many tokens were read.
     fn log_likelihood(
         &self,
         py: Python<'_>,
         pairs: &Bound<'_, PyAny>,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<Vec<Likelihood>> {
+    ) -> PyResult<(Vec<Likelihood>, usize)> {
         let model = self.open()?;
         let pairs: Vec<(Vec<u32>, Vec<u32>)> = options::field("tokens", pairs)?;
         let call = Call::new(progress);
         let hooks = call.hooks();
-        let scores = call.run(py, || model.log_likelihood_batch(&pairs, &hooks))?;
-        Ok(scores.iter().map(|s| (s.sum, s.is_greedy, s.n_tokens)).collect())
+        let found = call.run(py, || model.score_pairs(&pairs, &hooks))?;
+        let scores = found.scores.iter().map(|s| (s.sum, s.is_greedy, s.n_tokens)).collect();
+        Ok((scores, found.tokens_read))
     }
 
     /// (value, mean, standard error, tokens) of the perplexity of token ids.

@@ -103,6 +103,16 @@ pub enum Error {
         /// The size of the allocation that failed.
         bytes: usize,
     },
+    /// The operating system refused to start a thread.
+    #[error(
+        "cannot start a thread: {source}; raise the limits on memory and processes, or ask for \
+         fewer threads"
+    )]
+    Threads {
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// candle could not carry out a tensor operation.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),

@@ -39,7 +39,8 @@ pub use generate::{
 };
 pub use kernels::{Isa, IsaSupport, default_threads};
 pub use model::{
-    Adapter, Model, ModelOptions, QuantizeReport, QuantizeType, quantize, quantize_merged,
+    Adapter, Model, ModelOptions, Overrides, QuantizeReport, QuantizeType, quantize,
+    quantize_merged,
 };
 pub use nn::QLinear;
 pub use progress::Progress;

@@ -44,8 +44,8 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<()> {
     let (built, folder) = (target_dir(root).join(profile), target_dir(root).join("c-speed"));
     let prefix = folder.join("prefix");
     install::install(root, &built, &prefix)?;
-    let compiler = Compiler::all().into_iter().next().context("there is no C compiler")?;
-    let flags = pkg_config(&prefix, Link::Static.package())?;
+    let compiler = Compiler::all().0.into_iter().next().context("there is no C compiler")?;
+    let flags = pkg_config(&prefix, &[Link::Static.package()])?;
     let source = root.join(CRATE).join("tests/c/speed.c");
     let program = compiler.build(&source, &folder, &flags)?;
     let mut ratios = Vec::new();

@@ -23,8 +23,12 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("threads.cpp", "threads.txt"),
 ];
 
-/// The programs of `tests/c` that count their own cases.
-const TESTS: &[&str] = &["adapters.c", "layout.c", "misuse.c", "options.c", "stress.c"];
+/// The programs of `tests/c` that count their own cases; they are given [`MODEL`], or "quick".
+const TESTS: &[&str] =
+    &["adapters.c", "layout.c", "memory.c", "misuse.c", "options.c", "stress.c", "wrapper.cpp"];
+
+/// A small model with a SentencePiece vocabulary.
+const MODEL: &str = "tests/data/llama-1k.q4_0.gguf";
 
 /// What finds mistakes in memory, in programs that clang or gcc built for it.
 const SANITIZERS: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
@@ -32,35 +36,55 @@ const SANITIZERS: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-rec
 /// The tokens whose logits are compared with a Rust program's.
 const TOKENS: &[&str] = &["1", "698", "661", "261", "449"];
 
+/// Options of `cargo xtask c-test`.
+#[derive(clap::Args, Clone, Copy, Default)]
+pub(crate) struct Args {
+    /// A tool that is missing is an error; but for Go, whose 470 MB take longer to install than the
+    /// tests to run.
+    #[arg(long)]
+    require_all: bool,
+}
+
 /// What one run needs.
 struct Setting<'a> {
     root: &'a Path,
     prefix: PathBuf,
     folder: PathBuf,
+    args: Args,
+}
+
+/// How a program finds the shared library.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finds {
+    /// It has the library inside, or knows where it was installed.
+    ByItself,
+    /// By a variable of the environment.
+    ByVariable,
 }
 
 /// Builds, installs and runs everything that this machine has tools for.
 ///
 /// # Errors
 ///
-/// If a program does not compile, fails, or prints something else.
-pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
+/// If a program does not compile, fails, or prints something else; with `require_all` also if a tool
+/// is missing.
+pub(crate) fn run(root: &Path, args: Args) -> anyhow::Result<()> {
     header::run(root, false)?;
-    let compilers = Compiler::all();
+    let folder = target_dir(root).join("c-test");
+    let setting = Setting { root, prefix: folder.join("prefix"), folder, args };
+    let (compilers, missing) = Compiler::all();
     // On Windows the gcc that may be there is not of the family that Rust's library is built for.
     if compilers.is_empty() || !has("pkg-config") || cfg!(windows) {
-        println!(
-            "skipped: C and C++ programs (they need gcc or clang with C++, and pkg-config, \
-             elsewhere than on Windows)"
+        return setting.skip(
+            "C and C++ programs (they need gcc or clang with C++, and pkg-config, elsewhere than on \
+             Windows)",
         );
-        return Ok(());
     }
+    missing.iter().try_for_each(|name| setting.skip(&format!("{name} (it is not here)")))?;
     // Examples, too, for the features of the tests: others would compile candle a second time.
     let targets = ["build", "--quiet", "--workspace", "--lib", "--bins", "--examples"];
     Cargo::new(root, &targets).run()?;
-    let folder = target_dir(root).join("c-test");
-    drop(fs::remove_dir_all(&folder));
-    let setting = Setting { root, prefix: folder.join("prefix"), folder };
+    drop(fs::remove_dir_all(&setting.folder));
     install::install(root, &target_dir(root).join("debug"), &setting.prefix)?;
     exports(&setting)?;
     for compiler in &compilers {
@@ -69,6 +93,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         }
         sanitized(&setting, compiler)?;
     }
+    static_only(&setting, &compilers[0])?;
     watched(&setting, &compilers[0])?;
     cmake(&setting)?;
     go(&setting)?;
@@ -80,8 +105,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
 /// The shared library exports the functions of the header and nothing else.
 fn exports(setting: &Setting<'_>) -> anyhow::Result<()> {
     if !has("nm") || cfg!(not(target_os = "linux")) {
-        println!("skipped: exported symbols (they need nm, on Linux)");
-        return Ok(());
+        return setting.skip("exported symbols (they need nm, on Linux)");
     }
     let mut nm = Command::new("nm");
     nm.args(["-D", "--defined-only"]).arg(setting.prefix.join("lib/libhalfbyte.so"));
@@ -110,18 +134,39 @@ fn exports(setting: &Setting<'_>) -> anyhow::Result<()> {
 /// All programs by one compiler, linked one way.
 fn programs(setting: &Setting<'_>, compiler: &Compiler, link: Link) -> anyhow::Result<()> {
     let folder = setting.folder.join(format!("{}-{}", compiler.name, link.package()));
-    let flags = pkg_config(&setting.prefix, link.package())?;
+    let flags = pkg_config(&setting.prefix, &[link.package()])?;
+    let finds = match link {
+        Link::Shared => Finds::ByVariable,
+        Link::Static => Finds::ByItself,
+    };
     for (source, golden) in EXAMPLES {
         let program =
             compiler.build(&setting.root.join("examples").join(source), &folder, &flags)?;
-        compare(setting, Command::new(program), golden)?;
+        compare(setting, &program, finds, golden)?;
     }
     for source in TESTS {
         let program = compiler.build(&tests(setting, source), &folder, &flags)?;
-        process::run(setting.command(program))?;
+        let mut command = setting.command(program, finds);
+        command.arg(setting.root.join(MODEL));
+        process::run(command)?;
     }
     let program = compiler.build(&tests(setting, "logits.c"), &folder, &flags)?;
-    same_logits(setting, &program)
+    same_logits(setting, &program, finds)
+}
+
+/// Where only the static library is installed, `pkg-config --static` names what that needs.
+fn static_only(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
+    let prefix = setting.folder.join("static-only");
+    for folder in ["include", "lib/pkgconfig"] {
+        fs::create_dir_all(prefix.join(folder))?;
+    }
+    for file in ["include/halfbyte.h", "lib/libhalfbyte.a", "lib/pkgconfig/halfbyte.pc"] {
+        fs::copy(setting.prefix.join(file), prefix.join(file)).with_context(|| file.to_owned())?;
+    }
+    let flags = pkg_config(&prefix, &["--static", Link::Shared.package()])?;
+    let source = setting.root.join("examples/generate.c");
+    let program = compiler.build(&source, &prefix, &flags)?;
+    compare(setting, &program, Finds::ByItself, "generate.txt")
 }
 
 /// The tests with the checks of a sanitizer compiled into their C.
@@ -129,14 +174,13 @@ fn sanitized(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
     let folder = setting.folder.join(format!("{}-sanitized", compiler.name));
     fs::create_dir_all(&folder)?;
     if !compiler.can(SANITIZERS, &folder) {
-        println!("skipped: sanitizers ({} has none here)", compiler.name);
-        return Ok(());
+        return setting.skip(&format!("sanitizers ({} has none here)", compiler.name));
     }
-    let mut flags = pkg_config(&setting.prefix, Link::Shared.package())?;
+    let mut flags = pkg_config(&setting.prefix, &[Link::Shared.package()])?;
     flags.extend(SANITIZERS.iter().map(|&flag| flag.to_owned()));
     for source in TESTS {
         let program = compiler.build(&tests(setting, source), &folder, &flags)?;
-        let mut command = setting.command(program);
+        let mut command = setting.command(program, Finds::ByVariable);
         command.arg("quick");
         process::run(command)?;
     }
@@ -146,13 +190,12 @@ fn sanitized(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
 /// The tests under valgrind.
 fn watched(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
     if !has("valgrind") {
-        println!("skipped: valgrind (it is not here)");
-        return Ok(());
+        return setting.skip("valgrind (it is not here)");
     }
     let folder = setting.folder.join(format!("{}-halfbyte", compiler.name));
     for source in TESTS {
         let name = Path::new(source).file_stem().context("a source file has a name")?;
-        let mut command = setting.command("valgrind");
+        let mut command = setting.command("valgrind", Finds::ByVariable);
         command.args(["--quiet", "--error-exitcode=9", "--leak-check=full"]);
         command.args(["--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"]);
         command.arg(folder.join(name)).arg("quick");
@@ -164,8 +207,7 @@ fn watched(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
 /// The examples as a CMake project outside the workspace.
 fn cmake(setting: &Setting<'_>) -> anyhow::Result<()> {
     if !has("cmake") {
-        println!("skipped: CMake (it is not here)");
-        return Ok(());
+        return setting.skip("CMake (it is not here)");
     }
     let (source, build) = (setting.folder.join("cmake"), setting.folder.join("cmake-build"));
     fs::create_dir_all(&source)?;
@@ -182,8 +224,8 @@ fn cmake(setting: &Setting<'_>) -> anyhow::Result<()> {
     for (source, golden) in EXAMPLES {
         let name = source.split('.').next().unwrap_or(source);
         // CMake writes where the library lies into the program.
-        compare(setting, Command::new(build.join(name)), golden)?;
-        compare(setting, Command::new(build.join(format!("{name}_static"))), golden)?;
+        compare(setting, &build.join(name), Finds::ByItself, golden)?;
+        compare(setting, &build.join(format!("{name}_static")), Finds::ByItself, golden)?;
     }
     Ok(())
 }
@@ -195,23 +237,23 @@ fn go(setting: &Setting<'_>) -> anyhow::Result<()> {
         return Ok(());
     }
     let program = setting.folder.join("generate-go");
-    let mut build = setting.command("go");
+    let mut build = setting.command("go", Finds::ByVariable);
     build.env("PKG_CONFIG_PATH", setting.prefix.join("lib/pkgconfig")).env("CGO_ENABLED", "1");
     build.env("GO111MODULE", "off").args(["build", "-o"]).arg(&program);
     process::run({
         build.arg(setting.root.join("examples/generate.go"));
         build
     })?;
-    compare(setting, Command::new(program), "generate.txt")
+    compare(setting, &program, Finds::ByVariable, "generate.txt")
 }
 
 /// Compares the raw logits of the C program with those of `tests/bin/logits.rs`.
-fn same_logits(setting: &Setting<'_>, program: &Path) -> anyhow::Result<()> {
-    let model = setting.root.join("tests/data/llama-1k.q4_0.gguf");
+fn same_logits(setting: &Setting<'_>, program: &Path, finds: Finds) -> anyhow::Result<()> {
+    let model = setting.root.join(MODEL);
     let rust = format!("logits{}", std::env::consts::EXE_SUFFIX);
     let rust = target_dir(setting.root).join("debug").join(rust);
     let [ours, theirs] = [program, &rust].map(|program| {
-        let mut command = setting.command(program);
+        let mut command = setting.command(program, finds);
         command.arg(&model).args(TOKENS).stderr(Stdio::inherit()).output()
     });
     let (ours, theirs) = (ours?.stdout, theirs?.stdout);
@@ -221,9 +263,13 @@ fn same_logits(setting: &Setting<'_>, program: &Path) -> anyhow::Result<()> {
 }
 
 /// Runs a program, which must print the golden text of that name.
-fn compare(setting: &Setting<'_>, command: Command, golden: &str) -> anyhow::Result<()> {
-    let program = PathBuf::from(command.get_program());
-    let output = setting.command(&program).stderr(Stdio::inherit()).output()?;
+fn compare(
+    setting: &Setting<'_>,
+    program: &Path,
+    finds: Finds,
+    golden: &str,
+) -> anyhow::Result<()> {
+    let output = setting.command(program, finds).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "{} failed ({})", program.display(), output.status);
     let expected = setting.root.join(CRATE).join("tests/golden").join(golden);
     let expected = fs::read_to_string(&expected).with_context(|| expected.display().to_string())?;
@@ -242,12 +288,22 @@ fn tests(setting: &Setting<'_>, source: &str) -> PathBuf {
 }
 
 impl Setting<'_> {
-    /// A command that finds the shared library, in a folder of its own.
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    /// Says what is left out; an error where nothing may be.
+    fn skip(&self, what: &str) -> anyhow::Result<()> {
+        ensure!(!self.args.require_all, "--require-all: cannot test {what}");
+        println!("skipped: {what}");
+        Ok(())
+    }
+
+    /// A command in a folder of its own, that finds the shared library as said and no other way.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>, finds: Finds) -> Command {
         let mut command = Command::new(program);
         // Linux's variable and macOS's.
         for variable in ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
-            command.env(variable, self.prefix.join("lib"));
+            match finds {
+                Finds::ByVariable => command.env(variable, self.prefix.join("lib")),
+                Finds::ByItself => command.env_remove(variable),
+            };
         }
         command.current_dir(&self.folder);
         command

@@ -37,10 +37,12 @@ impl Link {
 }
 
 impl Compiler {
-    /// The families that are here.
-    pub(crate) fn all() -> Vec<Self> {
-        let here = COMPILERS.iter().filter(|(c, cpp)| has(c) && has(cpp));
-        here.map(|&(name, cpp)| Self { name, cpp }).collect()
+    /// The families that are here, and the names of those that are not.
+    pub(crate) fn all() -> (Vec<Self>, Vec<&'static str>) {
+        let (here, missing): (Vec<_>, Vec<_>) =
+            COMPILERS.iter().partition(|(c, cpp)| has(c) && has(cpp));
+        let here = here.into_iter().map(|(name, cpp)| Self { name, cpp }).collect();
+        (here, missing.into_iter().map(|(name, _)| name).collect())
     }
 
     /// Compiles one source file as strictly as can be, and links it; returns the program.
@@ -73,11 +75,11 @@ impl Compiler {
     }
 }
 
-/// The flags that pkg-config gives for a package of `prefix`.
-pub(crate) fn pkg_config(prefix: &Path, package: &str) -> anyhow::Result<Vec<String>> {
+/// The flags that pkg-config gives for a package of `prefix`; `package` may have options in front.
+pub(crate) fn pkg_config(prefix: &Path, package: &[&str]) -> anyhow::Result<Vec<String>> {
     let mut command = Command::new("pkg-config");
     command.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
-    let output = command.args(["--cflags", "--libs", package]).output()?;
+    let output = command.args(["--cflags", "--libs"]).args(package).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let flags = String::from_utf8(output.stdout)?;
     Ok(flags.split_whitespace().map(str::to_owned).collect())

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "adapter.h"
@@ -287,11 +288,73 @@ static void counts_and_buffers(void)
     EXPECT(HB_INVALID_ARGUMENT, hb_generation_start_tokens(session, (uint32_t *)((char *)many + 1), 2, NULL, &place));
     EXPECT(HB_INVALID_ARGUMENT, hb_logits(model, (uint32_t *)((char *)many + 2), 2, NULL, numbers, 8, &n));
     EXPECT(HB_INVALID_ARGUMENT, hb_session_new(model, (hb_session **)(void *)((char *)many + 1)));
+    for (i = 0; i < 3; i += 2) {
+        EXPECT(HB_INVALID_ARGUMENT, hb_tokenize(model, "", 0, (uint32_t *)((char *)ids + 1), i, &n));
+        EXPECT(HB_INVALID_ARGUMENT, hb_session_tokens(session, (uint32_t *)1, i, &n));
+        EXPECT(HB_INVALID_ARGUMENT, hb_embed(model, "a", NULL, (float *)((char *)numbers + 2), i, &n));
+    }
     EXPECT(HB_INVALID_ARGUMENT, hb_session_set_adapters(session, (hb_adapter **)(void *)((char *)many + 1), NULL, 1));
     EXPECT(HB_INVALID_ARGUMENT, hb_session_set_adapters(session, &adapter, (float *)(void *)((char *)many + 2), 1));
     EXPECT(HB_NOT_FOUND, hb_session_load(model, "/nonexistent/session", &loaded));
     HOLDS(loaded == NULL);
     EXPECT(HB_NOT_FOUND, hb_session_save(session, "/nonexistent/session"));
+}
+
+static void write_file(const char *path, const char *bytes, size_t n)
+{
+    FILE *file = fopen(path, "wb");
+    HOLDS(file != NULL && fwrite(bytes, 1, n, file) == n && fclose(file) == 0);
+}
+
+/* A GGUF file of version 3 without tensors, whose one value is of a type that there is not. */
+static const char MALFORMED[] = "GGUF\3\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0"
+                                "\1\0\0\0\0\0\0\0a\143\0\0\0";
+
+static void wrong_files(void)
+{
+    static const char path[] = "misuse.file";
+    hb_session *loaded;
+    hb_model *opened;
+    write_file(path, MALFORMED, sizeof MALFORMED - 1);
+    EXPECT(HB_MALFORMED, hb_model_open(path, NULL, &opened));
+    HOLDS(opened == NULL);
+    EXPECT(HB_UNSUPPORTED, hb_session_load(model, path, &loaded));
+    HOLDS(loaded == NULL);
+    write_file(path, "Once upon a time", 16);
+    EXPECT(HB_UNSUPPORTED, hb_model_open(path, NULL, &opened));
+    write_file(path, "hbsession\1\0", 11);
+    EXPECT(HB_MALFORMED, hb_session_load(model, path, &loaded));
+    EXPECT(HB_OK, remove(path));
+    EXPECT(HB_IO, hb_session_save(session, "."));
+    EXPECT(HB_IO, hb_session_load(model, ".", &loaded));
+    EXPECT(HB_NOT_FOUND, hb_session_save(session, "nonexistent/session"));
+#ifndef _WIN32
+    EXPECT(HB_IO, hb_session_load(model, "/dev/zero", &loaded));
+    EXPECT(HB_IO, hb_model_open("/dev/zero", NULL, &opened));
+#endif
+}
+
+static void texts_too_long(void)
+{
+    enum { N = (1 << 22) + 2 };
+    char *text = malloc(N);
+    const char *const stop = text;
+    const hb_message message = {"user", text};
+    hb_generation_options how = options();
+    hb_generation *place;
+    float numbers[8];
+    size_t n;
+    HOLDS(text != NULL);
+    memset(text, 'a', N - 1);
+    text[N - 1] = '\0';
+    how.stop = &stop;
+    how.n_stop = 1;
+    EXPECT(HB_INVALID_ARGUMENT, hb_tokenize(model, text, 0, NULL, 0, &n));
+    EXPECT(HB_INVALID_ARGUMENT, hb_embed(model, text, NULL, numbers, 8, &n));
+    EXPECT(HB_INVALID_ARGUMENT, hb_generate(session, text, NULL, go_on, NULL, NULL));
+    EXPECT(HB_INVALID_ARGUMENT, hb_generation_start(session, "a", &how, &place));
+    EXPECT(HB_INVALID_ARGUMENT, hb_generation_start_chat(session, NULL, &message, 1, NULL, &place));
+    free(text);
 }
 
 static void wrong_texts(void)
@@ -352,6 +415,8 @@ int main(void)
     null_pointers();
     counts_and_buffers();
     wrong_texts();
+    wrong_files();
+    texts_too_long();
     /* All of it left everything usable. */
     EXPECT(HB_OK, hb_generate(session, "Once upon a time", &how, go_on, NULL, NULL));
     EXPECT(HB_BUSY, hb_generation_start(other, "Once", NULL, &others));

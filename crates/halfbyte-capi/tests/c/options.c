@@ -121,10 +121,12 @@ static void sizes(void)
     EXPECT(HB_INVALID_ARGUMENT, hb_generation_start(session, "a", &u.options, &place));
     HOLDS(place == NULL);
 
+    /* What a newer struct has besides is zeroed, and what lies behind it is not touched. */
     memset(&u, 7, sizeof u);
-    u.info.size = sizeof u;
+    u.info.size = sizeof u - 8;
     EXPECT(HB_OK, hb_model_get_info(model, &u.info));
-    HOLDS(u.info.size == sizeof u && u.bytes[sizeof(hb_model_info)] == 7);
+    HOLDS(u.info.size == sizeof u - 8 && u.bytes[sizeof(hb_model_info)] == 0);
+    HOLDS(u.bytes[sizeof u - 9] == 0 && u.bytes[sizeof u - 8] == 7);
     HOLDS(strlen(u.info.architecture) > 0 && u.info.vocab_size > 0 && u.info.hidden_size > 0);
     u.info.size = 8;
     EXPECT(HB_INVALID_ARGUMENT, hb_model_get_info(model, &u.info));
@@ -138,6 +140,35 @@ static void sizes(void)
     EXPECT(HB_OK, hb_generation_get_report(place, &u.report));
     HOLDS(u.report.size == sizeof u && u.report.new_tokens == 0);
     EXPECT(HB_OK, hb_generation_free(place));
+}
+
+/* What programs that were compiled with the first version pass: these numbers stay as they are. */
+static void first_sizes(void)
+{
+#define FIRST(type, bytes) (sizeof(void *) == 8 ? (bytes) : sizeof(type))
+    hb_generation_options how = options();
+    hb_generation_report report = {0};
+    hb_model_options opening = {0};
+    hb_model_info info = {0};
+    hb_piece piece = {0};
+    hb_generation *place;
+    hb_model *opened;
+    char text[256];
+    opening.size = FIRST(hb_model_options, 48);
+    EXPECT(HB_OK, hb_model_open(NULL, &opening, &opened));
+    info.size = FIRST(hb_model_info, 248);
+    EXPECT(HB_OK, hb_model_get_info(opened, &info));
+    EXPECT(HB_OK, hb_model_free(opened));
+    EXPECT(HB_OK, hb_generation_options_init(&how, FIRST(hb_generation_options, 136)));
+    how.size = FIRST(hb_generation_options, 136);
+    EXPECT(HB_OK, hb_generation_start(session, "a", &how, &place));
+    piece.size = FIRST(hb_piece, 32);
+    EXPECT(HB_OK, hb_generation_next(place, text, sizeof text, &piece));
+    report.size = FIRST(hb_generation_report, 64);
+    EXPECT(HB_OK, hb_generation_get_report(place, &report));
+    HOLDS(report.new_tokens == 1);
+    EXPECT(HB_OK, hb_generation_free(place));
+#undef FIRST
 }
 
 /* A piece that does not fit comes again. */
@@ -231,6 +262,12 @@ static void callbacks(void)
     report.size = sizeof report;
     EXPECT(HB_OK, hb_generate(session, "a", &how, stop_at_third, &told, &report));
     HOLDS(told.n == 3 && report.finish_reason == HB_FINISH_CANCELLED && report.new_tokens == 3);
+    /* Where the third is the last there is nothing to stop. */
+    told.n = 0;
+    how.max_new_tokens = 3;
+    EXPECT(HB_OK, hb_generate(session, "a", &how, stop_at_third, &told, &report));
+    HOLDS(told.n == 3 && report.finish_reason == HB_FINISH_LENGTH);
+    how.max_new_tokens = 8;
     told.n = 0;
     EXPECT(HB_OK, hb_generate(session, "a", &how, reenter, &told, &report));
     HOLDS(report.finish_reason == HB_FINISH_LENGTH && report.new_tokens == 8);
@@ -253,6 +290,7 @@ static void log_message(int32_t level, const char *message, void *user_data)
 {
     struct told *told = user_data;
     if (level == HB_LOG_ERROR && strlen(message) > 0) told->n++;
+    if (level == HB_LOG_ERROR) HOLDS(strcmp(message, hb_last_error()) == 0);
     if (level == HB_LOG_INFO && strstr(message, "opened") != NULL) told->n += 100;
     /* What fails in here is not told again. */
     EXPECT(HB_NULL_ARGUMENT, hb_session_reset(NULL));
@@ -280,6 +318,7 @@ int main(void)
     values_out_of_range();
     models_out_of_range();
     sizes();
+    first_sizes();
     small_buffers();
     callbacks();
     log_hears();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use halfbyte::io::{Checkpoint, Value};
 use halfbyte::model::{ModelConfig, packed_size};
 use halfbyte::tokenizer::Tokenizer;
-use halfbyte::{Isa, IsaSupport};
+use halfbyte::{ChatTemplate, Isa, IsaSupport};
 use serde_json::{Map, json};
 
 use crate::model::Source;
@@ -37,7 +37,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     if args.cpu {
         return cpu(args.json);
     }
-    let source = Source { model: args.path.clone().or_else(|| args.source.model.clone()) };
+    let model = args.path.clone().or_else(|| args.source.model.clone());
+    let source = Source { model, numbers: args.source.numbers.clone() };
     let checkpoint = source.checkpoint()?;
     let facts = facts(&checkpoint, &args)?;
     if args.json {
@@ -71,6 +72,7 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
     let mut facts = Map::new();
     let mut put = |key: &str, value: serde_json::Value| drop(facts.insert(key.to_owned(), value));
     put("file", checkpoint.path().display().to_string().into());
+    put("container", checkpoint.container().into());
     if let Some(name) = checkpoint.metadata().str("general.name")? {
         put("name", name.into());
     }
@@ -87,6 +89,8 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
         tensors.insert(tensor.name().to_owned(), shape.into());
     }
     let config = ModelConfig::from_checkpoint(checkpoint)?;
+    let most = encodings.iter().max_by_key(|(_, (_, bytes))| *bytes);
+    put("quantization", most.map_or("none", |(name, _)| *name).into());
     put("architecture", config.architecture.name.into());
     put("parameters", weights.into());
     put("layers", config.n_layers.into());
@@ -98,6 +102,8 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
     put("feed-forward size", config.feed_forward.into());
     put("vocabulary", config.vocab_size.into());
     put("context length", config.context_length.into());
+    put("norm epsilon", json!(config.norm_eps));
+    put("rotary base", json!(config.rope_base));
     put("tensor bytes", bytes.into());
     put("packed bytes", packed_size(checkpoint)?.into());
     put("bits per weight", json!((800.0 * bytes as f64 / weights as f64).round() / 100.0));
@@ -109,16 +115,28 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
         })
         .collect();
     put("encodings", encodings.into());
-    match Tokenizer::from_checkpoint(checkpoint) {
+    let tokenizer = Tokenizer::from_checkpoint(checkpoint);
+    match &tokenizer {
         Ok(tokenizer) => {
+            put("tokenizer", tokenizer.kind().into());
             put("tokens", tokenizer.vocab_size().into());
             put("bos token", json!(tokenizer.bos()));
             put("eos token", json!(tokenizer.eos()));
         }
         Err(error) => put("tokenizer", error.to_string().into()),
     }
-    let template = checkpoint.metadata().str("tokenizer.chat_template")?;
-    put("chat template", template.unwrap_or("none in the file").into());
+    match ChatTemplate::of_checkpoint(checkpoint, tokenizer.as_ref().ok()) {
+        Ok(template) => {
+            let source = checkpoint.metadata().str("tokenizer.chat_template")?;
+            let text = template.name().or(source).unwrap_or_default();
+            put("chat template", text.into());
+            put("chat template from", template.origin().name().into());
+        }
+        Err(_) => put("chat template", "none in the file; chat --template chooses one".into()),
+    }
+    if !checkpoint.notes().is_empty() {
+        put("notes", json!(checkpoint.notes()));
+    }
     if args.tensors {
         put("tensors", tensors.into());
     }

@@ -2,12 +2,14 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod perplexity;
 pub(crate) mod quantize;
 pub(crate) mod tokenize;
+mod windows;
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;

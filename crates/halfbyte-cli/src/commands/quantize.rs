@@ -2,21 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use halfbyte::io::Checkpoint;
 use halfbyte::model::ModelConfig;
 use halfbyte::{Adapter, QuantizeType};
 use serde_json::json;
 
-use crate::model::Adapters;
+use crate::model::{Adapters, Numbers};
 use crate::{Ending, interrupt, output};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// GGUF file or Hugging Face folder.
+    /// GGUF file, file of 2023 or Hugging Face folder.
     source: PathBuf,
     /// The GGUF file to write.
     destination: PathBuf,
-    /// Encoding of the matrices, such as `q4_0`, `q8_0` or `q4_k_m`; a wrong one lists them all.
+    /// Encoding of the matrices, such as `q4_0`, `q8_0` or `q4_k_m`, or `keep`; a wrong one lists
+    /// them all.
     #[arg(long = "type", value_name = "TYPE", default_value = "q4_0", value_parser = kind)]
     kind: QuantizeType,
     #[command(flatten)]
@@ -27,6 +27,8 @@ pub(crate) struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    numbers: Numbers,
 }
 
 fn kind(name: &str) -> Result<QuantizeType, String> {
@@ -40,7 +42,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
         anyhow::bail!("{} exists: give --force to replace it", args.destination.display());
     }
     let cancel = interrupt::cancel()?;
-    let checkpoint = Checkpoint::open(&args.source)?;
+    let checkpoint = args.numbers.open(&args.source)?;
     let open = |path: &Path| Adapter::open(path, &ModelConfig::from_checkpoint(&checkpoint)?);
     let adapters = args.adapters.open(open)?;
     let bar = output::bar("quantizing", true);
@@ -54,6 +56,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     for fallback in &report.fallbacks {
         output::note(format_args!("note: {fallback}"));
     }
+    if report.kept_of_2023 > 0 {
+        output::note(format_args!(
+            "note: {} tensors keep scales of 32 bits as the files of 2023 have them, or zero points \
+             as GPTQ and AWQ have them: other programs refuse the new file; --type q4_0 or q8_0 \
+             makes one for them",
+            report.kept_of_2023
+        ));
+    }
     let bits = 8.0 * report.bytes as f64 / report.weights.max(1) as f64;
     if args.json {
         output::json(&json!({
@@ -63,6 +73,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
             "tensors": report.tensors,
             "bits_per_weight": bits,
             "fallbacks": report.fallbacks,
+            "kept_of_2023": report.kept_of_2023,
         }))?;
     } else {
         output::line(format_args!(

@@ -73,7 +73,7 @@ pub(super) fn render(input: Input) -> Result<String> {
         .stack_size(STACK_BYTES)
         // Nobody listens any more if it took too long.
         .spawn(move || drop(sender.send(render_here(&input))))
-        .map_err(|error| Error::Template(format!("cannot start a thread: {error}")))?;
+        .map_err(|source| Error::Threads { source })?;
     receiver.recv_timeout(TIME_LIMIT).unwrap_or_else(|error| {
         Err(Error::Template(match error {
             RecvTimeoutError::Timeout => format!("it takes more than {TIME_LIMIT:?}"),

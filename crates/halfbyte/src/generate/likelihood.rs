@@ -30,6 +30,17 @@ pub struct LogLikelihood {
     pub n_tokens: usize,
 }
 
+/// How probable a model finds many continuations, and what that took.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LikelihoodBatch {
+    /// One for each pair, in their order.
+    pub scores: Vec<LogLikelihood>,
+    /// Tokens that the model read: fewer than the pairs hold, as neighbours with equal contexts read
+    /// them once.
+    pub tokens_read: usize,
+}
+
 /// A sequence that is read in several passes.
 struct Reader {
     cache: KvCache,
@@ -104,6 +115,19 @@ impl Model {
         pairs: &[(Vec<u32>, Vec<u32>)],
         hooks: &Hooks,
     ) -> Result<Vec<LogLikelihood>> {
+        Ok(self.score_pairs(pairs, hooks)?.scores)
+    }
+
+    /// As [`log_likelihood_batch`](Self::log_likelihood_batch), and says how many tokens were read.
+    ///
+    /// # Errors
+    ///
+    /// As [`log_likelihood_batch`](Self::log_likelihood_batch).
+    pub fn score_pairs(
+        &self,
+        pairs: &[(Vec<u32>, Vec<u32>)],
+        hooks: &Hooks,
+    ) -> Result<LikelihoodBatch> {
         for (i, pair) in pairs.iter().enumerate() {
             self.check_pair(pair).map_err(|error| match error {
                 Error::Config { field, reason } if pairs.len() > 1 => {
@@ -113,8 +137,9 @@ impl Model {
             })?;
         }
         let mut scores = Vec::with_capacity(pairs.len());
-        for wave in pairs.chunks(MAX_ACTIVE) {
-            let mut readers = self.read_contexts(wave, hooks)?;
+        let mut tokens_read = 0;
+        for wave in waves(pairs) {
+            let mut readers = self.read_contexts(wave, hooks, &mut tokens_read)?;
             let start = scores.len();
             scores.extend(wave.iter().map(|(_, continuation)| LogLikelihood {
                 sum: 0.0,
@@ -122,14 +147,15 @@ impl Model {
                 n_tokens: continuation.len(),
             }));
             let scores = &mut scores[start..];
-            self.read(&mut readers, (Want::AllLogits, PASS_LOGITS), hooks, &mut |i, t, logits| {
+            let how = (Want::AllLogits, PASS_LOGITS);
+            tokens_read += self.read(&mut readers, how, hooks, &mut |i, t, logits| {
                 let target = wave[i].1[t];
                 scores[i].sum += f64::from(logits[target as usize]) - log_sum_exp(logits);
                 scores[i].is_greedy &= argmax(logits) == target;
             })?;
             hooks.report(start + wave.len(), pairs.len());
         }
-        Ok(scores)
+        Ok(LikelihoodBatch { scores, tokens_read })
     }
 
     fn check_pair(&self, (context, continuation): &Pair) -> Result<()> {
@@ -149,13 +175,19 @@ impl Model {
     }
 
     /// One reader for each pair, about to read what its logits are wanted for.
-    fn read_contexts(&self, pairs: &[Pair], hooks: &Hooks) -> Result<Vec<Reader>> {
+    fn read_contexts(
+        &self,
+        pairs: &[Pair],
+        hooks: &Hooks,
+        tokens_read: &mut usize,
+    ) -> Result<Vec<Reader>> {
         let groups: Vec<&[Pair]> = pairs.chunk_by(|(a, _), (b, _)| a == b).collect();
         let before_last = |context: &[u32]| context[..context.len() - 1].to_vec();
         let contexts = groups.iter().map(|group| before_last(&group[0].0));
         let mut shared: Vec<Reader> =
             contexts.map(|tokens| Reader { cache: self.new_cache(), tokens, done: 0 }).collect();
-        self.read(&mut shared, (Want::Nothing, PASS_TOKENS), hooks, &mut |_, _, _| {})?;
+        let how = (Want::Nothing, PASS_TOKENS);
+        *tokens_read += self.read(&mut shared, how, hooks, &mut |_, _, _| {})?;
         let mut readers = Vec::with_capacity(pairs.len());
         for (group, shared) in groups.iter().zip(shared) {
             for (context, continuation) in *group {
@@ -167,14 +199,16 @@ impl Model {
         Ok(readers)
     }
 
-    /// Reads all that is left, `budget` tokens in a pass; visits (reader, token, logits after it).
+    /// Reads all that is left, `budget` tokens in a pass, and counts it; visits (reader, token,
+    /// logits after it).
     fn read(
         &self,
         readers: &mut [Reader],
         (want, budget): (Want, usize),
         hooks: &Hooks,
         visit: &mut dyn FnMut(usize, usize, &[f32]),
-    ) -> Result<()> {
+    ) -> Result<usize> {
+        let mut total = 0;
         loop {
             let (mut steps, mut rows, mut left) = (Vec::new(), Vec::new(), budget);
             for (i, reader) in readers.iter_mut().enumerate() {
@@ -192,14 +226,63 @@ impl Model {
                 }
             }
             if steps.is_empty() {
-                return Ok(());
+                return Ok(total);
             }
+            total += budget - left;
             let mut batch = Batch { steps, cancel: hooks.cancel.as_ref() };
             let outputs = self.decoder().forward(&mut batch)?;
             let logits = outputs.logits.chunks_exact(self.config().vocab_size);
             for ((i, t), logits) in rows.into_iter().zip(logits) {
                 visit(i, t, logits);
             }
+        }
+    }
+}
+
+/// Pairs that are scored together: at most [`MAX_ACTIVE`], and those with one context, where they
+/// are not more, in one wave, so that it is read once.
+fn waves(pairs: &[Pair]) -> Vec<&[Pair]> {
+    let mut waves = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    for group in pairs.chunk_by(|(a, _), (b, _)| a == b) {
+        if end > start && end + group.len() - start > MAX_ACTIVE {
+            waves.push(&pairs[start..end]);
+            start = end;
+        }
+        end += group.len();
+        while end - start > MAX_ACTIVE {
+            waves.push(&pairs[start..start + MAX_ACTIVE]);
+            start += MAX_ACTIVE;
+        }
+    }
+    if end > start {
+        waves.push(&pairs[start..end]);
+    }
+    waves
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waves_keep_questions_whole_and_lose_nobody() {
+        let cases: [(&[usize], &[usize]); 4] = [
+            (&[], &[]),
+            (&[5; 13], &[60, 5]),
+            (&[130, 3], &[64, 64, 5]),
+            (&[60, 70, 1], &[60, 64, 7]),
+        ];
+        for (groups, expected) in cases {
+            let pairs: Vec<Pair> = groups
+                .iter()
+                .enumerate()
+                .flat_map(|(i, &n)| (0..n).map(move |j| (vec![i as u32], vec![j as u32])))
+                .collect();
+            let found = waves(&pairs);
+            let sizes: Vec<usize> = found.iter().map(|wave| wave.len()).collect();
+            assert_eq!(sizes, expected, "{groups:?}");
+            assert_eq!(found.concat(), pairs);
         }
     }
 }

@@ -1,18 +1,21 @@
 //! From a prompt to text: sessions, sampling, stop strings, chat, scoring and embeddings.
 //!
 //! Start with [`Session::generate`]. This module knows tokens, logits and text; it knows nothing
-//! of weights, and it never looks into a file.
+//! of weights, and it never looks into a model's file.
 
 mod batch;
 mod chat;
 mod config;
+mod divergence;
 mod embed;
 mod generation;
 mod hooks;
 mod jinja;
 mod jinja_source;
 mod likelihood;
+mod log_prob_file;
 mod outcome;
+mod protocol;
 mod python_json;
 mod sampler;
 mod score;
@@ -25,11 +28,14 @@ mod templates_builtin;
 
 pub use chat::{Chat, Message, Role};
 pub use config::{ContextPolicy, GenerationConfig};
+pub use divergence::{Comparison, Divergence, KL_QUANTILES};
 pub use generation::{Generation, PROMPT_CHUNK};
 pub use hooks::{Hooks, LogitsProcessor};
-pub use likelihood::LogLikelihood;
+pub use likelihood::{LikelihoodBatch, LogLikelihood};
+pub use log_prob_file::LogProbFile;
 pub use outcome::{Completion, FinishReason, Piece, Timings, TokenLogprob, Usage};
+pub use protocol::Protocol;
 pub use score::Perplexity;
 pub use session::Session;
-pub use template::ChatTemplate;
+pub use template::{ChatTemplate, TemplateOrigin};
 pub use templates_builtin::{BUILTIN_TEMPLATES, BuiltinTemplate};

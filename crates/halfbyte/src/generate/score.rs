@@ -2,11 +2,11 @@
 
 use candle_core::{Device, Tensor};
 
-use super::Hooks;
 use super::generation::PROMPT_CHUNK;
 use super::sampler::log_sum_exp;
+use super::{Hooks, Protocol};
 use crate::error::{Error, Result};
-use crate::model::{Batch, Model, Step, Want};
+use crate::model::{Batch, KvCache, Model, Step, Want};
 
 /// Rows of logits in one pass: 64 rows of GPT-J's vocabulary are 13 MB.
 const LOGITS_CHUNK: usize = 64;
@@ -66,17 +66,14 @@ impl Model {
 
     /// The perplexity of `tokens`, read in windows of `window` tokens that move by `stride`.
     ///
-    /// Each token is scored once, in the first window that holds it, after all that stands before
-    /// it in that window; the first token of the text, and with `stride` = `window` of every window,
-    /// is not scored. If the text begins with BOS, BOS replaces the first token of every later
-    /// window: the model never saw a text without.
+    /// [`perplexity_by`](Self::perplexity_by) with [`Protocol::Strided`]: each token is scored once,
+    /// in the first window that holds it, after all that stands before it in that window; the first
+    /// token of the text, and with `stride` = `window` of every window, is not scored.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] if window or stride do not fit the model or the text;
     /// [`Error::Cancelled`].
-    ///
-    /// Source: "Perplexity of fixed-length models", Hugging Face transformers documentation.
     pub fn perplexity(
         &self,
         tokens: &[u32],
@@ -84,43 +81,65 @@ impl Model {
         stride: usize,
         hooks: &Hooks,
     ) -> Result<Perplexity> {
-        self.check_tokens(tokens)?;
-        if !(2..=self.context_length()).contains(&window) {
-            let reason = format!("{window} is not between 2 and {}", self.context_length());
-            return Err(Error::config("window", reason));
-        }
-        if !(1..=window).contains(&stride) {
-            return Err(Error::config("stride", format!("{stride} is not between 1 and {window}")));
-        }
-        if tokens.len() < 2 {
-            return Err(Error::config("text", "holds less than two tokens"));
-        }
-        let bos = self.tokenizer().ok().and_then(|tokenizer| tokenizer.bos());
-        let bos = bos.filter(|&bos| tokens[0] == bos);
+        self.perplexity_by(tokens, Protocol::Strided { window, stride }, hooks)
+    }
+
+    /// The perplexity of `tokens`, cut by `protocol`.
+    ///
+    /// If the text begins with BOS, BOS replaces the first token of every later window: the model
+    /// never saw a text without.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the protocol does not fit the model or the text; [`Error::Cancelled`].
+    pub fn perplexity_by(
+        &self,
+        tokens: &[u32],
+        protocol: Protocol,
+        hooks: &Hooks,
+    ) -> Result<Perplexity> {
         let mut nll = Moments::default();
-        let (mut begin, mut scored) = (0, 1);
-        while scored < tokens.len() {
-            let end = tokens.len().min(begin + window);
-            let mut read = tokens[begin..end].to_vec();
-            if let Some(bos) = bos {
-                read[0] = bos;
+        self.each_scored(tokens, protocol, hooks, &mut |logits, target| {
+            nll.add(log_sum_exp(logits) - f64::from(logits[target as usize]));
+            Ok(())
+        })?;
+        Ok(nll.perplexity())
+    }
+
+    /// Visits (logits, the token that follows) for each token that `protocol` scores.
+    pub(super) fn each_scored(
+        &self,
+        tokens: &[u32],
+        protocol: Protocol,
+        hooks: &Hooks,
+        visit: &mut dyn FnMut(&[f32], u32) -> Result<()>,
+    ) -> Result<()> {
+        self.check_tokens(tokens)?;
+        protocol.check(self.context_length(), tokens.len())?;
+        let bos = self.repeated_bos(tokens);
+        for window in protocol.windows(tokens.len()) {
+            let read = window_tokens(tokens, window.begin..window.end - 1, bos);
+            let targets = &tokens[window.begin + 1..window.end];
+            let mut reading = Reading::new(self, &read, window.from)?;
+            while let Some((start, rows)) = reading.next(hooks)? {
+                for (row, &target) in self.rows(&rows).zip(&targets[start..]) {
+                    visit(row, target)?;
+                }
             }
-            let from = scored.max(begin + 1) - begin - 1;
-            self.each_logits(&read[..read.len() - 1], from, hooks, &mut |i, logits| {
-                let target = tokens[begin + i + 1] as usize;
-                nll.add(log_sum_exp(logits) - f64::from(logits[target]));
-            })?;
-            scored = end;
-            begin += stride;
-            hooks.report(scored, tokens.len());
+            hooks.report(window.end, tokens.len());
         }
-        let mean_nll = nll.mean();
-        Ok(Perplexity {
-            value: libm::exp(mean_nll),
-            mean_nll,
-            std_error: nll.std_error(),
-            n_scored: nll.n,
-        })
+        Ok(())
+    }
+
+    /// The start token that stands before every window of `tokens`, if they begin with it.
+    pub fn repeated_bos(&self, tokens: &[u32]) -> Option<u32> {
+        let bos = self.tokenizer().ok().and_then(|tokenizer| tokenizer.bos());
+        bos.filter(|bos| tokens.first() == Some(bos))
+    }
+
+    /// The rows (V) of logits (T, V).
+    pub(super) fn rows<'a>(&self, logits: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+        logits.chunks_exact(self.config().vocab_size)
     }
 
     /// Reads `tokens` into a fresh cache and visits (i, logits after token i) for all i ≥ `from`.
@@ -131,20 +150,9 @@ impl Model {
         hooks: &Hooks,
         visit: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
-        self.check_fits(tokens.len())?;
-        self.check_tokens(tokens)?;
-        let mut cache = self.new_cache();
-        while cache.len() < tokens.len() {
-            let start = cache.len();
-            let (end, want) = if start < from {
-                (from.min(start + PROMPT_CHUNK), Want::Nothing)
-            } else {
-                (tokens.len().min(start + LOGITS_CHUNK), Want::AllLogits)
-            };
-            let step = Step { cache: &mut cache, tokens: &tokens[start..end], want };
-            let mut batch = Batch { steps: vec![step], cancel: hooks.cancel.as_ref() };
-            let outputs = self.decoder().forward(&mut batch)?;
-            for (i, row) in outputs.logits.chunks_exact(self.config().vocab_size).enumerate() {
+        let mut reading = Reading::new(self, tokens, from)?;
+        while let Some((start, rows)) = reading.next(hooks)? {
+            for (i, row) in self.rows(&rows).enumerate() {
                 visit(start + i, row);
             }
         }
@@ -152,28 +160,93 @@ impl Model {
     }
 }
 
+/// The tokens that a window reads: `bos` stands in the place of its first token.
+pub(super) fn window_tokens(
+    tokens: &[u32],
+    range: std::ops::Range<usize>,
+    bos: Option<u32>,
+) -> Vec<u32> {
+    let mut read = tokens[range].to_vec();
+    if let (Some(bos), Some(first)) = (bos, read.first_mut()) {
+        *first = bos;
+    }
+    read
+}
+
+/// Tokens that are read into a fresh cache, some rows of logits at a time.
+pub(super) struct Reading<'a> {
+    model: &'a Model,
+    cache: KvCache,
+    tokens: &'a [u32],
+    /// The first token whose logits are wanted.
+    from: usize,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(model: &'a Model, tokens: &'a [u32], from: usize) -> Result<Self> {
+        model.check_fits(tokens.len())?;
+        model.check_tokens(tokens)?;
+        Ok(Self { model, cache: model.new_cache(), tokens, from })
+    }
+
+    /// The next rows (T, V), and after which token, counted from the first, the first one is.
+    pub(super) fn next(&mut self, hooks: &Hooks) -> Result<Option<(usize, Vec<f32>)>> {
+        while self.cache.len() < self.tokens.len() {
+            let start = self.cache.len();
+            let (end, want) = if start < self.from {
+                (self.from.min(start + PROMPT_CHUNK), Want::Nothing)
+            } else {
+                (self.tokens.len().min(start + LOGITS_CHUNK), Want::AllLogits)
+            };
+            let step = Step { cache: &mut self.cache, tokens: &self.tokens[start..end], want };
+            let mut batch = Batch { steps: vec![step], cancel: hooks.cancel.as_ref() };
+            let outputs = self.model.decoder().forward(&mut batch)?;
+            if start >= self.from {
+                return Ok(Some((start, outputs.logits)));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Mean and spread of numbers that come one by one.
-#[derive(Default)]
-struct Moments {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Moments {
     n: usize,
     sum: f64,
     sum_of_squares: f64,
 }
 
 impl Moments {
-    fn add(&mut self, value: f64) {
+    pub(super) fn add(&mut self, value: f64) {
         self.n += 1;
         self.sum += value;
         self.sum_of_squares += value * value;
     }
 
-    fn mean(&self) -> f64 {
+    pub(super) fn mean(&self) -> f64 {
         self.sum / self.n as f64
     }
 
-    fn std_error(&self) -> f64 {
+    pub(super) fn std_error(&self) -> f64 {
         let n = self.n as f64;
         let variance = (self.sum_of_squares / n - self.mean() * self.mean()).max(0.0);
         (variance / (n - 1.0).max(1.0)).sqrt()
+    }
+
+    /// The square root of the mean of squares.
+    pub(super) fn root_mean_square(&self) -> f64 {
+        (self.sum_of_squares / self.n as f64).sqrt()
+    }
+
+    /// The perplexity, if the numbers are negative log-probabilities.
+    pub(super) fn perplexity(&self) -> Perplexity {
+        let mean_nll = self.mean();
+        Perplexity {
+            value: libm::exp(mean_nll),
+            mean_nll,
+            std_error: self.std_error(),
+            n_scored: self.n,
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! Chat templates: messages → prompt text, by the file's Jinja template or a built-in row.
 
+use std::path::Path;
+
 use super::{BuiltinTemplate, Message, jinja};
 use crate::error::{Error, Result};
+use crate::io::{Checkpoint, Metadata};
 use crate::model::Model;
 use crate::tokenizer::{Specials, Tokenizer};
 
@@ -11,6 +14,7 @@ use crate::tokenizer::{Specials, Tokenizer};
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     source: Source,
+    origin: TemplateOrigin,
     bos: String,
     eos: String,
 }
@@ -21,25 +25,44 @@ enum Source {
     Jinja(String),
 }
 
+/// Why a model has the chat template that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TemplateOrigin {
+    /// The model's file brings it.
+    File,
+    /// A built-in one that the model's name (`general.name`) asks for.
+    ModelName,
+    /// A built-in one that the name of the file asks for.
+    FileName,
+    /// A built-in one whose special tokens are in the vocabulary.
+    Vocabulary,
+    /// The caller named or wrote it.
+    Chosen,
+}
+
+impl TemplateOrigin {
+    /// The origin in words, such as `the file`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "the file",
+            Self::ModelName => "built in, by the model's name",
+            Self::FileName => "built in, by the file's name",
+            Self::Vocabulary => "built in, by the vocabulary",
+            Self::Chosen => "chosen",
+        }
+    }
+}
+
 impl Model {
-    /// The file's own chat template, else the built-in one for the model's name.
+    /// The file's own chat template, else the built-in one that fits the model's name, the file's
+    /// name or the vocabulary, in this order.
     ///
     /// # Errors
     ///
-    /// [`Error::Template`] listing the built-in ones if there is neither.
+    /// [`Error::Template`] listing the built-in ones if there is none of them.
     pub fn chat_template(&self) -> Result<ChatTemplate> {
-        if let Some(source) = self.metadata().str("tokenizer.chat_template")? {
-            return Ok(ChatTemplate::jinja(source, self));
-        }
-        let name = self.metadata().str("general.name")?.unwrap_or_default();
-        let row = BuiltinTemplate::for_model(name).ok_or_else(|| {
-            Error::Template(format!(
-                "{} has none; choose a built-in one by name ({})",
-                self.path().display(),
-                BuiltinTemplate::names()
-            ))
-        })?;
-        Ok(ChatTemplate::new(Source::Builtin(row), self))
+        ChatTemplate::of(self.metadata(), self.path(), self.tokenizer().ok())
     }
 
     /// The prompt text of `messages`, ending where the assistant's answer begins if asked.
@@ -57,16 +80,53 @@ impl Model {
 }
 
 impl ChatTemplate {
-    fn new(source: Source, model: &Model) -> Self {
+    fn new(source: Source, origin: TemplateOrigin, tokenizer: Option<&Tokenizer>) -> Self {
         let spelled = |token: fn(&Tokenizer) -> Option<u32>| {
-            let tokenizer = model.tokenizer().ok()?;
+            let tokenizer = tokenizer?;
             tokenizer.token_text(token(tokenizer)?)
         };
         Self {
             source,
+            origin,
             bos: spelled(Tokenizer::bos).unwrap_or_default(),
             eos: spelled(Tokenizer::eos).unwrap_or_default(),
         }
+    }
+
+    /// The template that a model of `checkpoint` has, without loading it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::chat_template`].
+    pub fn of_checkpoint(checkpoint: &Checkpoint, tokenizer: Option<&Tokenizer>) -> Result<Self> {
+        Self::of(checkpoint.metadata(), checkpoint.path(), tokenizer)
+    }
+
+    fn of(metadata: &Metadata, path: &Path, tokenizer: Option<&Tokenizer>) -> Result<Self> {
+        if let Some(source) = metadata.str("tokenizer.chat_template")? {
+            let source = Source::Jinja(source.to_owned());
+            return Ok(Self::new(source, TemplateOrigin::File, tokenizer));
+        }
+        let name = metadata.str("general.name")?.unwrap_or_default();
+        let by_model_name = || Some((BuiltinTemplate::for_model(name)?, TemplateOrigin::ModelName));
+        let by_file_name = || {
+            let name = path.file_name()?.to_string_lossy();
+            Some((BuiltinTemplate::for_model(&name)?, TemplateOrigin::FileName))
+        };
+        let by_vocabulary = || {
+            let tokenizer = tokenizer?;
+            let row = BuiltinTemplate::for_tokens(|token| tokenizer.token_id(token).is_some())?;
+            Some((row, TemplateOrigin::Vocabulary))
+        };
+        let found = by_model_name().or_else(by_file_name).or_else(by_vocabulary);
+        let (row, origin) = found.ok_or_else(|| {
+            Error::Template(format!(
+                "{} has none; choose a built-in one by name ({})",
+                path.display(),
+                BuiltinTemplate::names()
+            ))
+        })?;
+        Ok(Self::new(Source::Builtin(row), origin, tokenizer))
     }
 
     /// The built-in template of that name, for a model's special tokens.
@@ -79,12 +139,13 @@ impl ChatTemplate {
             let names = BuiltinTemplate::names();
             Error::Template(format!("no built-in template is called {name} (there are: {names})"))
         })?;
-        Ok(Self::new(Source::Builtin(row), model))
+        Ok(Self::new(Source::Builtin(row), TemplateOrigin::Chosen, model.tokenizer().ok()))
     }
 
     /// A Jinja template as Hugging Face writes them, for a model's special tokens.
     pub fn jinja(source: impl Into<String>, model: &Model) -> Self {
-        Self::new(Source::Jinja(source.into()), model)
+        let source = Source::Jinja(source.into());
+        Self::new(source, TemplateOrigin::Chosen, model.tokenizer().ok())
     }
 
     /// A Jinja template with these spellings of the special tokens, without any model.
@@ -93,7 +154,13 @@ impl ChatTemplate {
         bos: impl Into<String>,
         eos: impl Into<String>,
     ) -> Self {
-        Self { source: Source::Jinja(source.into()), bos: bos.into(), eos: eos.into() }
+        let (source, origin) = (Source::Jinja(source.into()), TemplateOrigin::Chosen);
+        Self { source, origin, bos: bos.into(), eos: eos.into() }
+    }
+
+    /// Where the template came from.
+    pub fn origin(&self) -> TemplateOrigin {
+        self.origin
     }
 
     /// The built-in template's name; `None` for a Jinja template.
@@ -117,7 +184,7 @@ impl ChatTemplate {
     /// # Errors
     ///
     /// [`Error::Template`] if the template is broken, refuses these messages, takes too many steps
-    /// or too much memory, or writes more than 1 MiB.
+    /// or too much memory, or writes more than 1 MiB; [`Error::Threads`] if it cannot have a thread.
     pub fn apply(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         match &self.source {
             Source::Builtin(row) => Ok(row.render(messages, add_generation_prompt, &self.eos)),

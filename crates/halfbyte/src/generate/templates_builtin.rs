@@ -69,10 +69,22 @@ pub static BUILTIN_TEMPLATES: &[BuiltinTemplate] = &[
         stop: &["### Instruction"],
         ..NONE
     },
-    // The form that GPT4All-J and snoozy were trained on: no headers at all.
+    // GPT4All's for Nous Hermes and Falcon; above the row that has `gpt4all` in its names.
+    BuiltinTemplate {
+        name: "gpt4all-instruction",
+        models: &["nous-hermes", "gpt4all-falcon"],
+        system: ("", "\n"),
+        user: ("### Instruction:\n", "\n"),
+        assistant: ("### Response:\n", "\n"),
+        prompt: "### Response:\n",
+        stop: GPT4ALL_STOP,
+        ..NONE
+    },
+    // The form that GPT4All-J (v1.0, breezy, jazzy, groovy) and snoozy were trained on: no headers
+    // at all.
     BuiltinTemplate {
         name: "gpt4all-training",
-        models: &["gpt4all", "groovy", "snoozy"],
+        models: &["gpt4all", "breezy", "jazzy", "groovy", "snoozy"],
         user: ("", "\n"),
         assistant: ("", "{eos}"),
         ..NONE
@@ -126,6 +138,20 @@ pub static BUILTIN_TEMPLATES: &[BuiltinTemplate] = &[
     BuiltinTemplate {
         name: "vicuna-v0",
         models: &["vicuna-7b-v0", "vicuna-13b-v0", "vicuna-7b-delta-v0", "vicuna-13b-delta-v0"],
+        default_system: "A chat between a curious human and an artificial intelligence assistant. \
+                         The assistant gives helpful, detailed, and polite answers to the human's \
+                         questions.",
+        system: ("", "\n"),
+        user: ("### Human: ", "\n"),
+        assistant: ("### Assistant: ", "\n"),
+        prompt: "### Assistant:",
+        stop: &["###"],
+        ..NONE
+    },
+    // The form of vicuna-v0; FastChat puts an example conversation in front, which is left out.
+    BuiltinTemplate {
+        name: "fastchat-t5",
+        models: &["fastchat-t5"],
         default_system: "A chat between a curious human and an artificial intelligence assistant. \
                          The assistant gives helpful, detailed, and polite answers to the human's \
                          questions.",
@@ -200,6 +226,14 @@ pub static BUILTIN_TEMPLATES: &[BuiltinTemplate] = &[
     },
 ];
 
+/// Special tokens that only the models of one template have; the first row that a vocabulary has all
+/// of names it.
+static VOCABULARIES: &[(&str, &[&str])] = &[
+    ("oasst-pythia", &["<|prompter|>", "<|assistant|>"]),
+    ("stablelm", &["<|SYSTEM|>", "<|USER|>", "<|ASSISTANT|>"]),
+    ("dolly", &["### End", "### Instruction:"]),
+];
+
 impl BuiltinTemplate {
     /// The template of that name.
     pub fn find(name: &str) -> Option<&'static Self> {
@@ -210,6 +244,13 @@ impl BuiltinTemplate {
     pub fn for_model(model_name: &str) -> Option<&'static Self> {
         let name = model_name.to_lowercase().replace([' ', '_'], "-");
         BUILTIN_TEMPLATES.iter().find(|row| row.models.iter().any(|part| name.contains(part)))
+    }
+
+    /// The template for a model with such tokens; `has` says whether its vocabulary has one.
+    pub fn for_tokens(has: impl Fn(&str) -> bool) -> Option<&'static Self> {
+        let fits = |tokens: &[&str]| tokens.iter().all(|token| has(token));
+        let (name, _) = VOCABULARIES.iter().find(|(_, tokens)| fits(tokens))?;
+        Self::find(name)
     }
 
     /// The names of all templates, for messages.

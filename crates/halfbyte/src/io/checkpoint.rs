@@ -25,6 +25,8 @@ pub struct Checkpoint {
     tensors: Vec<Tensor>,
     /// Positions in `tensors`, ordered by name.
     by_name: Vec<usize>,
+    container: String,
+    notes: Vec<String>,
 }
 
 /// Where the tokenizer's description is.
@@ -51,6 +53,8 @@ pub(super) struct Tensor {
     layout: Layout,
     source: usize,
     start: usize,
+    /// Which column of the matrix each stored one is, if they are out of order.
+    columns: Option<Vec<u32>>,
 }
 
 /// The sizes that a shape and an encoding make: the one place where they are multiplied.
@@ -103,17 +107,28 @@ impl Tensor {
         if !row_order.fits(layout.n_rows) {
             return Err(format!("has {} rows, which {row_order:?} does not divide", layout.n_rows));
         }
-        Ok(Self { name, dims, encoding, row_order, layout, source, start })
+        Ok(Self { name, dims, encoding, row_order, layout, source, start, columns: None })
     }
 
     pub(super) fn n_bytes(&self) -> usize {
         self.layout.n_bytes
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The tensor's bytes, `None` if they do not lie in the sources.
     fn bytes<'a>(&self, sources: &'a [Source]) -> Option<&'a [u8]> {
         let end = self.start.checked_add(self.layout.n_bytes)?;
         sources.get(self.source)?.bytes().get(self.start..end)
+    }
+
+    /// The tensor with its columns stored in this order, a permutation of them.
+    pub(super) fn with_columns(mut self, columns: Vec<u32>) -> Self {
+        debug_assert_eq!(columns.len(), self.layout.row_len, "columns of another tensor");
+        self.columns = Some(columns);
+        self
     }
 
     /// Renumbers the source, when several files become one checkpoint.
@@ -124,10 +139,11 @@ impl Tensor {
 }
 
 impl Checkpoint {
-    /// Opens a GGUF file or a Hugging Face directory.
+    /// Opens a GGUF file, a file of 2023 (`ggml`, `ggmf`, `ggjt`) or a Hugging Face directory.
     ///
     /// A split GGUF may be named by any of its parts, a directory by its `config.json` or one of
-    /// its `.safetensors` files.
+    /// its weights files (`.safetensors`, or PyTorch's `.bin`, `.pt`, `.pth`). Matrices that GPTQ or
+    /// AWQ packed in four bits are repacked while opening, which takes memory of their size.
     ///
     /// # Errors
     ///
@@ -144,7 +160,7 @@ impl Checkpoint {
     ///
     /// As [`open`](Self::open).
     pub fn from_static_bytes(name: &str, bytes: &'static [u8]) -> Result<Self> {
-        gguf::from_static_bytes(name, bytes)
+        gguf::from_static_bytes(name, bytes).map(|checkpoint| checkpoint.opened_as("GGUF file"))
     }
 
     /// Puts the parts together, with the last proofs: every tensor in its source, names unique.
@@ -174,7 +190,23 @@ impl Checkpoint {
             }
         }
         let by_name = order.into_iter().map(|(_, i)| i).collect();
-        Ok(Self { path, metadata, tokenizer, sources, tensors, by_name })
+        let (container, notes) = (String::new(), Vec::new());
+        Ok(Self { path, metadata, tokenizer, sources, tensors, by_name, container, notes })
+    }
+
+    /// Says what the container is, and what whoever looks at it should know.
+    pub(super) fn described(mut self, container: String, notes: Vec<String>) -> Self {
+        self.container = container;
+        self.notes = notes;
+        self
+    }
+
+    /// Says what the container is, if its reader did not.
+    pub(super) fn opened_as(mut self, container: &str) -> Self {
+        if self.container.is_empty() {
+            container.clone_into(&mut self.container);
+        }
+        self
     }
 
     /// The file or directory, for messages.
@@ -182,9 +214,24 @@ impl Checkpoint {
         &self.path
     }
 
+    /// What kind of file it came from, for people: `ggjt version 1 of 2023, LLaMA, …`.
+    pub fn container(&self) -> &str {
+        &self.container
+    }
+
+    /// What was assumed or put together when it was opened, for people; mostly nothing.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// The metadata.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// The metadata, to be changed where a file is silent or wrong.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
     }
 
     /// The tokenizer's description.
@@ -258,6 +305,9 @@ impl Checkpoint {
             }
             hash.update(view.encoding.name());
             hash.update(format!("{:?}", view.row_order));
+            for column in view.columns.into_iter().flatten() {
+                hash.update(column.to_le_bytes());
+            }
             for sample in samples(view.bytes, per_tensor) {
                 hash.update(sample);
             }
@@ -285,6 +335,7 @@ impl Checkpoint {
             n_rows: tensor.layout.n_rows,
             row_len: tensor.layout.row_len,
             row_bytes: tensor.layout.row_bytes,
+            columns: tensor.columns.as_deref(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
-use super::{gguf, hf, mmap};
+use super::{ggml, gguf, hf, hf_files, mmap};
 use crate::error::{Error, Result};
 
 /// A kind of model on disk.
@@ -23,22 +23,24 @@ static CONTAINERS: &[Container] = &[
         open: gguf::open,
     },
     Container {
-        name: "Hugging Face folder (config.json and safetensors)",
-        sniff: |path, _| hf::folder_of(path),
+        name: "ggml, ggmf or ggjt file of 2023 (GPT-J, LLaMA, GPT-NeoX)",
+        sniff: |path, head| ggml::is_one(head).then(|| path.into()),
+        open: ggml::open,
+    },
+    Container {
+        name: "Hugging Face folder (config.json with safetensors or PyTorch files)",
+        sniff: hf_files::start_of,
         open: hf::open,
     },
 ];
 
 /// First bytes of files that people try, for messages.
 static KNOWN_MAGICS: &[(&[u8], &str)] = &[
-    (b"lmgg", "a ggml file of 2023 (magic ggml)"),
-    (b"fmgg", "a ggml file of 2023 (magic ggmf)"),
-    (b"tjgg", "a ggml file of 2023 (magic ggjt)"),
     (b"algg", "a LoRA adapter of 2023 (magic ggla), which is opened beside its base model"),
     (b"nsgg", "a llama.cpp session file (magic ggsn)"),
-    (b"PK\x03\x04", "a zip archive, perhaps PyTorch weights"),
-    (b"\x80\x02", "a pickle, perhaps PyTorch weights"),
-    (b"\x80\x04", "a pickle, perhaps PyTorch weights"),
+    (b"PK\x03\x04", "a zip archive, perhaps PyTorch weights without a config.json beside them"),
+    (b"\x80\x02", "a pickle, perhaps PyTorch weights without a config.json beside them"),
+    (b"\x80\x04", "a pickle, perhaps PyTorch weights without a config.json beside them"),
     (b"FUGG", "GGUF with its bytes swapped"),
 ];
 
@@ -46,7 +48,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let head = head(path)?;
     for container in CONTAINERS {
         if let Some(start) = (container.sniff)(path, &head) {
-            return (container.open)(&start);
+            return (container.open)(&start).map(|checkpoint| checkpoint.opened_as(container.name));
         }
     }
     let supported: Vec<_> = CONTAINERS.iter().map(|c| c.name).collect();

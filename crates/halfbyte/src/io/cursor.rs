@@ -32,6 +32,18 @@ impl<'a> Cursor<'a> {
         self.bytes.len().saturating_sub(self.position)
     }
 
+    /// Goes to byte `offset` of the file; `field` is what said so.
+    pub(super) fn seek(&mut self, offset: u64, field: &str) -> Result<()> {
+        match usize::try_from(offset).ok().filter(|&offset| offset <= self.bytes.len()) {
+            Some(offset) => self.position = offset,
+            None => {
+                let n = self.bytes.len();
+                return Err(self.malformed(format!("{field} is {offset}, the file has {n} bytes")));
+            }
+        }
+        Ok(())
+    }
+
     /// An [`Error::Malformed`] at the cursor.
     pub(super) fn malformed(&self, what: impl Into<String>) -> Error {
         self.malformed_at(self.position, what)

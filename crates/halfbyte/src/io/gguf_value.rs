@@ -164,8 +164,6 @@ fn reserved<T>(n: usize) -> Result<Vec<T>> {
 
 /// Names of type numbers, for messages about those that cannot be read.
 const TYPE_NAMES: &[(u32, &str)] = &[
-    (4, "Q4_2, which was removed in 2023"),
-    (5, "Q4_3, which was removed in 2023"),
     (9, "Q8_1"),
     (10, "Q2_K"),
     (11, "Q3_K"),

@@ -1,53 +1,38 @@
-//! Hugging Face folders: `config.json`, safetensors in one file or many, a tokenizer.
+//! Hugging Face folders: `config.json`, safetensors or PyTorch files, a tokenizer.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
-
-use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::checkpoint::{Checkpoint, Tensor};
 use super::hf_config::{self, Config};
-use super::hf_json;
 use super::hf_names::{BUFFERS, Name, Rows};
+use super::hf_packed::{Part, Parts, Repacked, repack};
+use super::hf_packing::Method;
 use super::metadata::{Metadata, Value};
 use super::mmap::Map;
-use super::safetensors::{self, Info};
+use super::safetensors::{self, Info, Strides};
 use super::source::Source;
 use super::view::RowOrder;
-use super::{gguf_value, hf_tokenizer};
+use super::{gguf_value, hf_files, hf_tokenizer, torch};
 use crate::error::{Error, Result};
+use crate::kernels::zeroed;
 use crate::quant::Encoding;
 
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-/// Files that the weights may be spread over.
-const MAX_SHARDS: usize = 1024;
+/// Ends of a module's tensors.
+const PARTS: &[&str] = &[".weight", ".bias", ".qweight", ".qzeros", ".scales", ".g_idx"];
 /// Unknown tensors that an error message lists.
 const MAX_LISTED: usize = 8;
 
-/// The Hugging Face folder that `path` is, or is a weights or configuration file of.
-pub(super) fn folder_of(path: &Path) -> Option<PathBuf> {
-    if path.is_dir() {
-        return path.join("config.json").is_file().then(|| path.into());
-    }
-    let name = path.file_name()?.to_str()?;
-    if name != "config.json" && name != INDEX && !name.ends_with(".safetensors") {
-        return None;
-    }
-    let folder =
-        path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    folder.join("config.json").is_file().then(|| folder.into())
-}
-
-/// Opens the Hugging Face folder `folder`.
-pub(super) fn open(folder: &Path) -> Result<Checkpoint> {
+/// Opens the Hugging Face folder `start`, or the one in which the weights file `start` lies.
+pub(super) fn open(start: &Path) -> Result<Checkpoint> {
+    let folder = if start.is_dir() { start } else { hf_files::folder(start) };
     let mut metadata = Metadata::default();
     let config = hf_config::read(folder, &mut metadata)?;
     if let Some(name) = folder.file_name().and_then(|n| n.to_str()) {
         metadata.set("general.name", Value::from(name));
     }
-    let mut weights = Weights::open(folder)?;
+    let mut weights = Weights::open(folder, hf_files::weights(start)?)?;
     let mut tensors = Vec::new();
     for name in config.family.names {
         let n = if name.gguf.contains("{}") { config.n_blocks } else { 1 };
@@ -55,14 +40,18 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint> {
             tensors.extend(weights.take_module(&config, name, block)?);
         }
     }
+    weights.check_packed(&config)?;
     if let Some(factors) = &config.rope_factors {
         let bytes: Vec<u8> = factors.iter().flat_map(|f| f.to_le_bytes()).collect();
         let name = "rope_freqs.weight".to_owned();
         let dims = vec![factors.len()];
-        tensors.push(weights.computed(name, dims, Encoding::F32, bytes)?);
+        tensors.push(weights.computed((name, RowOrder::Natural), dims, Encoding::F32, bytes)?);
     }
     let tokenizer = hf_tokenizer::read(folder, &config.document, &mut metadata)?;
-    Checkpoint::assemble(folder.into(), metadata, tokenizer, weights.sources, tensors)
+    let (container, notes) = (weights.container(&config), weights.notes());
+    let checkpoint =
+        Checkpoint::assemble(start.into(), metadata, tokenizer, weights.sources, tensors)?;
+    Ok(checkpoint.described(container, notes))
 }
 
 /// The tensors of all weights files under their Hugging Face names.
@@ -72,19 +61,30 @@ struct Weights {
     sources: Vec<Source>,
     /// File number and place of each tensor.
     infos: HashMap<String, (usize, Info)>,
+    /// Matrices that were packed in four bits.
+    n_packed: usize,
+    /// Those of them whose columns are out of order.
+    n_out_of_order: usize,
+    /// Those of them that became f32.
+    n_widened: usize,
 }
 
 impl Weights {
-    fn open(folder: &Path) -> Result<Self> {
+    fn open(folder: &Path, files: Vec<PathBuf>) -> Result<Self> {
         let mut weights = Self {
             folder: folder.into(),
             paths: Vec::new(),
             sources: Vec::new(),
             infos: HashMap::new(),
+            n_packed: 0,
+            n_out_of_order: 0,
+            n_widened: 0,
         };
-        for path in weight_files(folder)? {
+        for path in files {
             let map = Map::open(&path)?;
-            for (name, info) in safetensors::read(&path, map.bytes())? {
+            let is_safetensors = path.extension().is_some_and(|e| e == "safetensors");
+            let read = if is_safetensors { safetensors::read } else { torch::read };
+            for (name, info) in read(&path, map.bytes())? {
                 let offset = info.start as u64;
                 if let Some((first, _)) = weights.infos.get(&name) {
                     let first = weights.paths.get(*first).map(|p| p.display().to_string());
@@ -106,6 +106,13 @@ impl Weights {
         let mut tensors = Vec::with_capacity(2);
         for suffix in ["weight", "bias"] {
             let gguf = format!("{gguf}.{suffix}");
+            let packed = name.hf_names().map(|hf| hf.replace("{}", &number));
+            if suffix == "weight"
+                && let Some(module) = packed.into_iter().find(|hf| self.is_packed(hf))
+            {
+                tensors.push(self.packed(config, name.rows, gguf, &module)?);
+                continue;
+            }
             let in_files = |hf: &str| format!("{}.{suffix}", hf.replace("{}", &number));
             let found = name.hf_names().map(in_files).find_map(|hf| self.infos.remove_entry(&hf));
             if let Some((hf, place)) = found {
@@ -134,25 +141,151 @@ impl Weights {
             what: format!("tensor {hf} {what}"),
             offset,
         };
-        if info.dims.len() == 1 && order != RowOrder::Natural {
-            let bytes = self.sources.get(file).map_or(&[][..], Source::bytes);
-            let bytes = permuted(bytes, &info, encoding, order);
-            let bytes = bytes.ok_or_else(|| malformed("does not lie in its file".into()))?;
-            return self.computed(gguf, info.dims, encoding, bytes);
+        let is_vector = info.dims.len() == 1;
+        if info.strides == Strides::Rows && (!is_vector || order == RowOrder::Natural) {
+            let place = (file, info.start);
+            return Tensor::new(gguf, info.dims, encoding, order, place).map_err(malformed);
         }
-        Tensor::new(gguf, info.dims, encoding, order, (file, info.start)).map_err(malformed)
+        let bytes = self.in_rows(hf, file, &info)?;
+        if !is_vector {
+            let bytes = bytes.into_owned();
+            return self.computed((gguf, order), info.dims, encoding, bytes);
+        }
+        let bytes = permuted(&bytes, &info, encoding, order);
+        let bytes = bytes.ok_or_else(|| malformed("does not lie in its file".into()))?;
+        self.computed((gguf, RowOrder::Natural), info.dims, encoding, bytes)
+    }
+
+    /// A tensor's elements row after row.
+    fn in_rows(&self, hf: &str, file: usize, info: &Info) -> Result<Cow<'_, [u8]>> {
+        let malformed = |what: String| Error::Malformed {
+            path: self.paths.get(file).unwrap_or(&self.folder).clone(),
+            what: format!("tensor {hf} {what}"),
+            offset: info.start as u64,
+        };
+        let size = info.dtype.bitsize() / 8;
+        let n_bytes = info.dims.iter().try_fold(size, |n, &dim| n.checked_mul(dim));
+        let bytes = self.sources.get(file).map_or(&[][..], Source::bytes);
+        let end = n_bytes.and_then(|n| info.start.checked_add(n));
+        let Some(bytes) = end.and_then(|end| bytes.get(info.start..end)) else {
+            return Err(malformed("does not lie in its file".into()));
+        };
+        match (&info.strides, info.dims.as_slice()) {
+            (Strides::Rows, _) => Ok(Cow::Borrowed(bytes)),
+            (Strides::Columns, &[n_rows, n_columns]) => {
+                let mut rows = zeroed(bytes.len())?;
+                for (i, element) in rows.chunks_exact_mut(size).enumerate() {
+                    let (row, column) = (i / n_columns, i % n_columns);
+                    let start = (column * n_rows + row) * size;
+                    element.copy_from_slice(bytes.get(start..start + size).unwrap_or_default());
+                }
+                Ok(Cow::Owned(rows))
+            }
+            (strides, _) => Err(malformed(format!(
+                "has elements in an order of its own ({strides:?}): save it with .contiguous()"
+            ))),
+        }
+    }
+
+    /// Whether the module's matrix is packed in four bits.
+    fn is_packed(&self, module: &str) -> bool {
+        self.infos.contains_key(&format!("{module}.qweight"))
+    }
+
+    /// A matrix that is packed in four bits.
+    fn packed(
+        &mut self,
+        config: &Config,
+        rows: Rows,
+        gguf: String,
+        module: &str,
+    ) -> Result<Tensor> {
+        let mut take = |suffix: &str| {
+            let name = format!("{module}.{suffix}");
+            self.infos.remove(&name).map(|place| (name, place))
+        };
+        let found = ["qweight", "qzeros", "scales", "g_idx"].map(&mut take);
+        if gguf == "token_embd.weight" {
+            return Err(Error::config(
+                format!("tensor {module}"),
+                "is packed: embeddings must be floats",
+            ));
+        }
+        let part = |found: &Option<(String, (usize, Info))>, suffix: &str| {
+            let Some((name, (file, info))) = found else {
+                let name = format!("{module}.{suffix}");
+                return Err(Error::MissingTensor { name, path: self.folder.clone() });
+            };
+            let bytes = self.in_rows(name, *file, info)?;
+            Ok(Part { name: name.clone(), dtype: info.dtype, dims: info.dims.clone(), bytes })
+        };
+        let [codes, zeros, scales, groups] = &found;
+        let parts = Parts {
+            codes: part(codes, "qweight")?,
+            zeros: part(zeros, "qzeros")?,
+            scales: part(scales, "scales")?,
+            groups: groups.as_ref().map(|_| part(groups, "g_idx")).transpose()?,
+        };
+        let repacked = repack(config.packing.unwrap_or_default(), &parts)?;
+        drop(parts);
+        let order = row_order(config, rows, &format!("{module}.weight"), &repacked.dims)?;
+        let Repacked { dims, encoding, bytes, columns } = repacked;
+        self.n_packed += 1;
+        self.n_out_of_order += usize::from(columns.is_some());
+        self.n_widened += usize::from(encoding == Encoding::F32);
+        let tensor = self.computed((gguf, order), dims, encoding, bytes)?;
+        Ok(match columns {
+            Some(columns) => tensor.with_columns(columns),
+            None => tensor,
+        })
+    }
+
+    /// An error if the configuration speaks of packed matrices and there was none.
+    fn check_packed(&self, config: &Config) -> Result<()> {
+        if config.packing.is_some() && self.n_packed == 0 {
+            let reason = "says that matrices are packed, but none has a qweight";
+            return Err(config.document.invalid("quantization_config", reason));
+        }
+        Ok(())
+    }
+
+    /// What the files are, for people.
+    fn container(&self, config: &Config) -> String {
+        let is_torch = |path: &PathBuf| path.extension().is_some_and(|e| e != "safetensors");
+        let kind = if self.paths.iter().any(is_torch) { "PyTorch" } else { "safetensors" };
+        let files = match self.paths.len() {
+            1 => "in one file".to_owned(),
+            n => format!("in {n} files"),
+        };
+        let packed = match (self.n_packed, config.packing.unwrap_or_default().method) {
+            (0, _) => "",
+            (_, Method::Gptq { .. }) => ", packed in four bits by GPTQ",
+            (_, Method::Awq) => ", packed in four bits by AWQ",
+        };
+        format!("Hugging Face folder, {kind} {files}{packed}")
+    }
+
+    /// What was done to packed matrices, for people.
+    fn notes(&self) -> Vec<String> {
+        let note = |n: usize, what: &str| (n > 0).then(|| format!("{n} packed matrices {what}"));
+        let out_of_order = "were quantized out of order (act-order): activations are gathered";
+        let widened = "have groups that are no multiples of 32 columns: they became f32";
+        [note(self.n_out_of_order, out_of_order), note(self.n_widened, widened)]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// A tensor whose bytes this loader made.
     fn computed(
         &mut self,
-        name: String,
+        (name, order): (String, RowOrder),
         dims: Vec<usize>,
         encoding: Encoding,
         bytes: Vec<u8>,
     ) -> Result<Tensor> {
         let place = (self.sources.len(), 0);
-        let tensor = Tensor::new(name.clone(), dims, encoding, RowOrder::Natural, place);
+        let tensor = Tensor::new(name.clone(), dims, encoding, order, place);
         self.sources.push(Source::Owned(bytes));
         tensor.map_err(|why| Error::config(format!("tensor {name}"), why))
     }
@@ -160,7 +293,7 @@ impl Weights {
     /// An [`Error::MissingTensor`] that lists what the files have instead.
     fn missing(&self, names: &[Name], gguf: &str, hf: &str) -> Error {
         let known = |name: &str| {
-            let module = name.strip_suffix(".weight").or_else(|| name.strip_suffix(".bias"));
+            let module = PARTS.iter().find_map(|part| name.strip_suffix(part));
             BUFFERS.iter().any(|end| name.ends_with(end))
                 || module.is_some_and(|module| names.iter().any(|n| n.is_of(module)))
         };
@@ -211,106 +344,10 @@ fn row_order(config: &Config, rows: Rows, hf: &str, dims: &[usize]) -> Result<Ro
 fn permuted(bytes: &[u8], info: &Info, encoding: Encoding, order: RowOrder) -> Option<Vec<u8>> {
     let n = *info.dims.first()?;
     let size = encoding.row_bytes(1)?;
-    let bytes = bytes.get(info.start..info.start.checked_add(n.checked_mul(size)?)?)?;
     let mut out = Vec::with_capacity(bytes.len());
     for element in 0..n {
         let start = order.stored_row(element, n) * size;
         out.extend_from_slice(bytes.get(start..start + size)?);
     }
     Some(out)
-}
-
-/// The weights files of the folder: one, or those that the index names, each once.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let single = folder.join(WEIGHTS);
-    if single.exists() {
-        return Ok(vec![single]);
-    }
-    let index = folder.join(INDEX);
-    let Some(bytes) = hf_json::read_file(&index, hf_json::MAX_CONFIG_BYTES)? else {
-        let found = if folder.join("pytorch_model.bin").exists() {
-            "a folder with PyTorch weights (pytorch_model.bin)"
-        } else {
-            "a folder with a config.json, but without model.safetensors"
-        };
-        return Err(Error::UnsupportedFormat {
-            path: folder.into(),
-            found: found.into(),
-            supported: format!("{WEIGHTS} or {INDEX} with its files"),
-        });
-    };
-    let mut json = serde_json::Deserializer::from_slice(&bytes);
-    let shards = json.deserialize_map(Index).map_err(|e| hf_json::malformed(&index, &bytes, &e))?;
-    Ok(shards.into_iter().map(|name| folder.join(name)).collect())
-}
-
-/// Reads an index's `weight_map`, keeping each file name once.
-struct Index;
-
-impl<'de> Visitor<'de> for Index {
-    type Value = Vec<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with a weight_map")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<String>, A::Error> {
-        let mut shards = None;
-        while let Some(key) = map.next_key::<String>()? {
-            if key == "weight_map" {
-                shards = Some(map.next_value_seed(WeightMap)?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        shards.ok_or_else(|| A::Error::missing_field("weight_map"))
-    }
-}
-
-struct WeightMap;
-
-impl<'de> DeserializeSeed<'de> for WeightMap {
-    type Value = Vec<String>;
-    fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> Result<Vec<String>, D::Error> {
-        d.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for WeightMap {
-    type Value = Vec<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("weight_map: an object of file names")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<String>, A::Error> {
-        let mut shards: Vec<String> = Vec::new();
-        while let Some((_, file)) = map.next_entry::<IgnoredAny, String>()? {
-            if shards.contains(&file) {
-                continue;
-            }
-            if !is_plain_file_name(&file) {
-                let what = format!("weight_map names {file:?}, which is no plain file name");
-                return Err(A::Error::custom(what));
-            }
-            if shards.len() == MAX_SHARDS {
-                let what = format!("weight_map names more than {MAX_SHARDS} files");
-                return Err(A::Error::custom(what));
-            }
-            shards.push(file);
-        }
-        if shards.is_empty() {
-            return Err(A::Error::custom("weight_map is empty"));
-        }
-        Ok(shards)
-    }
-}
-
-/// Whether `name` stays inside its folder on every operating system.
-fn is_plain_file_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 255
-        && !name.starts_with('.')
-        && name.ends_with(".safetensors")
-        && !name.contains(['/', '\\', ':', '\0'])
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::hf_json::Document;
 use super::hf_names::{self, Name};
+use super::hf_packing::Packing;
 use super::hf_rope::{self, Scaling};
 use super::metadata::{Metadata, Value};
 use crate::error::{Error, Result};
@@ -185,16 +186,15 @@ pub(super) struct Config {
     pub(super) tied: bool,
     /// Divisors of the rotary frequencies (Llama 3), `n_rot / 2` of them.
     pub(super) rope_factors: Option<Vec<f32>>,
+    /// How matrices are packed in four bits, if they are.
+    pub(super) packing: Option<Packing>,
 }
 
 /// Reads `config.json` of `folder` into `metadata`.
 pub(super) fn read(folder: &Path, metadata: &mut Metadata) -> Result<Config> {
     let document = Document::read(folder.join("config.json"), FIELDS)?;
     let family = family(&document)?;
-    if document.get("quantization_config").is_some() {
-        let reason = "already quantized weights are not supported, start from the original ones";
-        return Err(document.invalid("quantization_config", reason));
-    }
+    let packing = Packing::read(folder, &document)?;
     check_activation(&document, family)?;
     metadata.set("general.architecture", Value::from(family.architecture));
     let mut reader = Reader { document: &document, prefix: family.architecture, metadata };
@@ -219,6 +219,7 @@ pub(super) fn read(folder: &Path, metadata: &mut Metadata) -> Result<Config> {
         head_dim: size(head_dim),
         tied,
         rope_factors,
+        packing,
         document,
     })
 }

@@ -82,6 +82,11 @@ impl Metadata {
         self.entries.retain(|(k, _)| k != key);
     }
 
+    /// Adds all entries of `other`, whose keys must be new.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.entries.append(&mut other.entries);
+    }
+
     /// A copy without the arrays whose keys start with `prefix`.
     pub(crate) fn without_arrays(&self, prefix: &str) -> Self {
         let drops = |(key, value): &&(String, Value)| key.starts_with(prefix) && value.is_array();

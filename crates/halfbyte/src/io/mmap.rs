@@ -52,7 +52,7 @@ impl Map {
 }
 
 /// Opens a regular file for reading; a pipe or a device would block or never end.
-pub(super) fn open_regular(path: &Path) -> Result<File> {
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
     let kind = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if !kind.is_file() {
         let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, "is not a regular file");

@@ -20,13 +20,25 @@ const MAX_TENSORS: usize = 16_384;
 /// Commas of the header: about five for each tensor, plus the `__metadata__`.
 const MAX_COMMAS: usize = 100_000;
 
-/// A tensor as a safetensors file describes it, its bytes proved to be in the file.
-#[derive(Debug)]
+/// A tensor as its file describes it, its bytes proved to be in the file.
+#[derive(Clone, Debug)]
 pub(super) struct Info {
     pub(super) dtype: Dtype,
     pub(super) dims: Vec<usize>,
     /// From the start of the file, in bytes.
     pub(super) start: usize,
+    pub(super) strides: Strides,
+}
+
+/// The order of a tensor's elements in its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Strides {
+    /// Row after row: always so in safetensors.
+    Rows,
+    /// Column after column: a transposed matrix.
+    Columns,
+    /// Any other, in elements.
+    Other(Vec<usize>),
 }
 
 /// Reads the header of the safetensors file `bytes`.
@@ -41,7 +53,8 @@ fn infos(metadata: &Metadata, data_start: usize) -> HashMap<String, Info> {
     let infos = metadata.tensors().into_iter().map(|(name, info)| {
         // The crate proved that data_start plus the last end is the file's length.
         let start = data_start + info.data_offsets.0;
-        (name, Info { dtype: info.dtype, dims: info.shape.clone(), start })
+        let dims = info.shape.clone();
+        (name, Info { dtype: info.dtype, dims, start, strides: Strides::Rows })
     });
     infos.collect()
 }

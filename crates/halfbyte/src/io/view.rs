@@ -65,6 +65,7 @@ pub struct TensorView<'a> {
     pub(super) n_rows: usize,
     pub(super) row_len: usize,
     pub(super) row_bytes: usize,
+    pub(super) columns: Option<&'a [u32]>,
 }
 
 impl<'a> TensorView<'a> {
@@ -84,6 +85,12 @@ impl<'a> TensorView<'a> {
     pub fn row_order(&self) -> RowOrder {
         self.row_order
     }
+    /// Which column of the matrix each stored one is; `None` where they are in order.
+    ///
+    /// Blocks of a row share a scale, so columns that were quantized together are stored together.
+    pub fn columns(&self) -> Option<&'a [u32]> {
+        self.columns
+    }
     /// Rows: the product of all dimensions but the innermost. A vector is one row.
     pub fn n_rows(&self) -> usize {
         self.n_rows
@@ -92,7 +99,8 @@ impl<'a> TensorView<'a> {
     pub fn row_len(&self) -> usize {
         self.row_len
     }
-    /// The bytes of row `row` in GGUF's row order.
+    /// The bytes of row `row` in GGUF's row order, its columns in the order of
+    /// [`columns`](Self::columns).
     ///
     /// # Panics
     ///
@@ -119,9 +127,25 @@ impl<'a> TensorView<'a> {
         out.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes: n.saturating_mul(4) })?;
         out.resize(n, 0.0);
         for (row, chunk) in out.chunks_exact_mut(self.row_len).enumerate() {
-            self.encoding.decode(self.row(row), chunk);
+            self.decode_row(row, chunk);
         }
         Ok(out)
+    }
+    /// Decodes row `row` in GGUF's row order, with its columns in order.
+    ///
+    /// # Panics
+    ///
+    /// If `row >= n_rows()`, or `out` has other than [`row_len`](Self::row_len) elements.
+    pub fn decode_row(&self, row: usize, out: &mut [f32]) {
+        self.encoding.decode(self.row(row), out);
+        if let Some(columns) = self.columns {
+            let stored = out.to_vec();
+            for (&column, value) in columns.iter().zip(stored) {
+                if let Some(slot) = out.get_mut(column as usize) {
+                    *slot = value;
+                }
+            }
+        }
     }
 }
 

@@ -94,6 +94,8 @@ pub(crate) struct Activations {
     floats: Vec<f32>,
     /// Room in which the matrix kernel unpacks weights.
     pub(super) panels: Panels,
+    /// Room for the columns in another order.
+    pub(super) gathered: Option<Box<Self>>,
 }
 
 /// Consecutive tokens that a kernel keeps in registers together.
@@ -146,17 +148,8 @@ impl Activations {
         (rows, k): (usize, usize),
         needs: Needs,
     ) -> Result<()> {
-        (self.rows, self.k) = (rows, k);
-        cut(rows, team.isa(), &mut self.tiles)?;
-        let places = self.tiles.last().map_or(0, |tile| tile.before + tile.width);
+        self.reserve(team, (rows, k), needs)?;
         let n_groups = k.div_ceil(GROUP);
-        let len =
-            |wanted: bool, per_group: usize| if wanted { places * n_groups * per_group } else { 0 };
-        resize(&mut self.words, len(needs.codes, WORDS))?;
-        resize(&mut self.floats, len(needs.floats, GROUP))?;
-        if needs.codes && self.tiles.len() > FEW_TILES {
-            self.panels.reserve(team.threads(), n_groups)?;
-        }
         let (words, floats) = (Disjoint::new(&mut self.words), Disjoint::new(&mut self.floats));
         let per_job = groups_per_job(&self.tiles, n_groups, team.threads());
         let jobs_per_tile = n_groups.div_ceil(per_job).max(1);
@@ -180,6 +173,31 @@ impl Activations {
                 team.isa().run(Transpose { source, tile, first, floats });
             }
         });
+        Ok(())
+    }
+
+    /// Makes room for what [`fill`](Self::fill) takes in.
+    pub(super) fn reserve(
+        &mut self,
+        team: &Team<'_>,
+        (rows, k): (usize, usize),
+        needs: Needs,
+    ) -> Result<()> {
+        (self.rows, self.k) = (rows, k);
+        cut(rows, team.isa(), &mut self.tiles)?;
+        let places = self.tiles.last().map_or(0, |tile| tile.before + tile.width);
+        let n_groups = k.div_ceil(GROUP);
+        let len =
+            |wanted: bool, per_group: usize| if wanted { places * n_groups * per_group } else { 0 };
+        resize(&mut self.words, len(needs.codes, WORDS))?;
+        resize(&mut self.floats, len(needs.floats, GROUP))?;
+        if needs.codes && self.tiles.len() > FEW_TILES {
+            self.panels.reserve(team.threads(), n_groups)?;
+        }
+        if needs.gathered {
+            let gathered = self.gathered.get_or_insert_default();
+            gathered.reserve(team, (rows, k), super::gather::NEEDS)?;
+        }
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use super::buffer::Buffer;
 use super::lanes::LANES;
 use crate::error::{Error, Result};
 
-/// How a scale of four-bit weights is stored.
+/// How the scales, and minima, of four-bit weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scale {
     /// As 16-bit float.
@@ -23,8 +23,10 @@ pub(crate) enum Form {
     Q4(Scale),
     /// 4 bits, `scale · table[n]`, a scale per 32.
     Q4Codebook(Scale, &'static [i8; 16]),
-    /// 4 bits, `scale · n + min`, f16 scale and minimum per 32.
-    Q4Affine,
+    /// 4 bits, `scale · n + min`, a scale and a minimum per 32.
+    Q4Affine(Scale),
+    /// 4 bits, `scale · n + scale · zero`, f16 scale and zero point per 32.
+    Q4Zero,
     /// 4 bits, two-level scales and minima: Q4_K at its native size.
     Q4K,
     /// 6 bits, two-level scales: Q6_K at its native size.
@@ -52,12 +54,18 @@ pub(crate) struct Needs {
     pub(crate) codes: bool,
     /// As f32.
     pub(crate) floats: bool,
+    /// As int8 codes of the columns in another order, which are gathered from the floats.
+    pub(crate) gathered: bool,
 }
 
 impl std::ops::BitOr for Needs {
     type Output = Self;
     fn bitor(self, other: Self) -> Self {
-        Self { codes: self.codes | other.codes, floats: self.floats | other.floats }
+        Self {
+            codes: self.codes | other.codes,
+            floats: self.floats | other.floats,
+            gathered: self.gathered | other.gathered,
+        }
     }
 }
 
@@ -67,7 +75,8 @@ impl Form {
         let (unit_len, unit_bytes) = match self {
             Self::Q4(Scale::F16) | Self::Q4Codebook(Scale::F16, _) => (64, 64 + 2 * 256),
             Self::Q4(Scale::F32) | Self::Q4Codebook(Scale::F32, _) => (32, 64 + 256),
-            Self::Q4Affine => (32, 64 + 256),
+            Self::Q4Affine(Scale::F16) | Self::Q4Zero => (32, 64 + 256),
+            Self::Q4Affine(Scale::F32) => (32, 128 + 256),
             Self::Q4K => (256, 256 + 8 * 256),
             Self::Q6K => (256, 320 + 8 * 384),
             Self::Q8 => (64, 64 + 2 * 512),
@@ -87,7 +96,7 @@ impl Form {
 
     /// What a product with weights of this form needs of its activations.
     pub(crate) fn needs(self) -> Needs {
-        Needs { codes: !self.is_float(), floats: self.is_float() }
+        Needs { codes: !self.is_float(), floats: self.is_float(), gathered: false }
     }
 }
 

@@ -82,7 +82,7 @@ macro_rules! with_kind {
     ($form:expr, $K:ident => $body:expr) => {
         $crate::kernels::kinds::with_kind!(@ $form, $K => $body,
             (Form::Q4(_)): OffsetNibbles,
-            (Form::Q4Affine | Form::Q4K): AffineNibbles,
+            (Form::Q4Affine(_) | Form::Q4Zero | Form::Q4K): AffineNibbles,
             (Form::Q4Codebook(..) | Form::Q8): SignedBytes,
             (Form::Q8Halves): SignedHalves,
             (Form::Q8Affine): AffineBytes,

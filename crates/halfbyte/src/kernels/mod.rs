@@ -21,6 +21,7 @@ mod cores;
 mod crew;
 mod fma;
 mod forms;
+mod gather;
 mod grid;
 mod kinds;
 mod lanes;

@@ -33,7 +33,8 @@ impl Threads {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for zero or more than 1024 threads, or if they cannot be started.
+    /// [`Error::Config`] for zero or more than 1024 threads, [`Error::Threads`] if they cannot be
+    /// started.
     pub(crate) fn new(threads: Option<usize>, isa: Isa) -> Result<Self> {
         let asked = threads.unwrap_or_else(cores::default_threads);
         if asked == 0 || asked > MAX_THREADS {
@@ -45,7 +46,7 @@ impl Threads {
             .num_threads(threads)
             .thread_name(|i| format!("halfbyte-{i}"))
             .build()
-            .map_err(|e| Error::config("threads", e.to_string()))?;
+            .map_err(|error| Error::Threads { source: std::io::Error::other(error) })?;
         Ok(Self { pool, cores, isa })
     }
 

@@ -20,12 +20,27 @@ use crate::quant::{Encoding, pack};
 /// Where each encoding's blocks keep f16 factors: random bits there must be made finite.
 fn f16_fields(encoding: Encoding) -> &'static [usize] {
     match encoding {
-        Encoding::Q4_1 | Encoding::Q5_1 | Encoding::Q4_K | Encoding::Q5_K => &[0, 2],
+        Encoding::Q4_1 | Encoding::Q4_Z | Encoding::Q5_1 | Encoding::Q4_K | Encoding::Q5_K => {
+            &[0, 2]
+        }
         Encoding::Q2_K => &[80, 82],
         Encoding::Q3_K => &[108],
         Encoding::Q6_K => &[208],
+        Encoding::Q4_2 => &[0, 10],
+        Encoding::Q4_3 => &[0, 2, 12, 14],
+        Encoding::Q5_1_V1 => &[0, 2],
         Encoding::F32 | Encoding::MXFP4 => &[],
+        _ if !f32_fields(encoding).is_empty() => &[],
         _ => &[0],
+    }
+}
+
+/// Where the blocks of 2023 keep f32 factors.
+fn f32_fields(encoding: Encoding) -> &'static [usize] {
+    match encoding {
+        Encoding::Q4_0_V1 | Encoding::Q4_0_V2 | Encoding::Q8_0_V1 => &[0],
+        Encoding::Q4_1_V1 | Encoding::Q4_1_V2 => &[0, 4],
+        _ => &[],
     }
 }
 
@@ -39,6 +54,9 @@ fn random_rows(encoding: Encoding, n: usize, k: usize, rng: &mut ChaCha8Rng) -> 
             for &at in f16_fields(encoding) {
                 // Exponent 01xxx: magnitudes between 2⁻⁷ and 2.
                 block[at + 1] = (block[at + 1] & 0x9f) | 0x20;
+            }
+            for &at in f32_fields(encoding) {
+                block[at + 3] = (block[at + 3] & 0x80) | 0x3d;
             }
             match encoding {
                 Encoding::F32 => block[3] = (block[3] & 0x80) | 0x3d,
@@ -163,7 +181,13 @@ fn row_to_f32(packed: &Packed, row: usize, out: &mut [f32]) {
         Form::Q4Codebook(Scale::F32, table) => {
             decode(tiles::Q4Codebook::<tiles::F32Scale>::new(table), bytes, lane, out);
         }
-        Form::Q4Affine => decode(tiles::Q4Affine, bytes, lane, out),
+        Form::Q4Affine(Scale::F16) => {
+            decode(tiles::Q4Affine::<tiles::F16Scale>::NEW, bytes, lane, out);
+        }
+        Form::Q4Affine(Scale::F32) => {
+            decode(tiles::Q4Affine::<tiles::F32Scale>::NEW, bytes, lane, out);
+        }
+        Form::Q4Zero => decode(tiles::Q4Zero, bytes, lane, out),
         Form::Q4K => decode(tiles::Q4K, bytes, lane, out),
         Form::Q6K => decode(tiles::Q6K, bytes, lane, out),
         Form::Q8 => decode(tiles::Q8, bytes, lane, out),

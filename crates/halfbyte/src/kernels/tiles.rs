@@ -40,7 +40,9 @@ macro_rules! with_form {
             (Form::Q4(Scale::F32)): tiles::Q4::<tiles::F32Scale>::NEW,
             (Form::Q4Codebook(Scale::F16, table)): tiles::Q4Codebook::<tiles::F16Scale>::new(table),
             (Form::Q4Codebook(Scale::F32, table)): tiles::Q4Codebook::<tiles::F32Scale>::new(table),
-            (Form::Q4Affine): tiles::Q4Affine,
+            (Form::Q4Affine(Scale::F16)): tiles::Q4Affine::<tiles::F16Scale>::NEW,
+            (Form::Q4Affine(Scale::F32)): tiles::Q4Affine::<tiles::F32Scale>::NEW,
+            (Form::Q4Zero): tiles::Q4Zero,
             (Form::Q4K): tiles::Q4K,
             (Form::Q6K): tiles::Q6K,
             (Form::Q8): tiles::Q8,
@@ -114,6 +116,9 @@ fn symmetric<L: Lanes>(isa: L, lines: [L::B; 8], scale: L::F) -> Group<L> {
 /// Where a 4-bit form keeps the scale and the nibbles of its 32-column groups.
 pub(super) trait ScaleKind: Copy {
     fn split<L: Lanes>(isa: L, bytes: &[u8], b: usize) -> (L::F, &[u8; 256]);
+
+    /// Scale, minimum and nibbles of an affine group.
+    fn split_affine<L: Lanes>(isa: L, bytes: &[u8], b: usize) -> (L::F, L::F, &[u8; 256]);
 }
 
 /// Two groups share a line of f16 scales, so that every line stays aligned.
@@ -127,6 +132,12 @@ impl ScaleKind for F16Scale {
         let scale = isa.load_f16(chunk(unit, b % 2 * 32));
         (scale, chunk(unit, 64 + b % 2 * 256))
     }
+
+    #[inline(always)]
+    fn split_affine<L: Lanes>(isa: L, bytes: &[u8], b: usize) -> (L::F, L::F, &[u8; 256]) {
+        let unit: &[u8; 320] = chunk(bytes, b * 320);
+        (isa.load_f16(chunk(unit, 0)), isa.load_f16(chunk(unit, 32)), chunk(unit, 64))
+    }
 }
 
 /// A line of f32 scales before each group.
@@ -138,6 +149,12 @@ impl ScaleKind for F32Scale {
     fn split<L: Lanes>(isa: L, bytes: &[u8], b: usize) -> (L::F, &[u8; 256]) {
         let unit: &[u8; 320] = chunk(bytes, b * 320);
         (load_f32(isa, chunk(unit, 0)), chunk(unit, 64))
+    }
+
+    #[inline(always)]
+    fn split_affine<L: Lanes>(isa: L, bytes: &[u8], b: usize) -> (L::F, L::F, &[u8; 256]) {
+        let unit: &[u8; 384] = chunk(bytes, b * 384);
+        (load_f32(isa, chunk(unit, 0)), load_f32(isa, chunk(unit, 64)), chunk(unit, 128))
     }
 }
 
@@ -185,16 +202,34 @@ impl<S: ScaleKind> TileForm for Q4Codebook<S> {
 
 /// [`Form::Q4Affine`].
 #[derive(Clone, Copy)]
-pub(super) struct Q4Affine;
+pub(super) struct Q4Affine<S>(std::marker::PhantomData<S>);
 
-impl TileForm for Q4Affine {
+impl<S: ScaleKind> Q4Affine<S> {
+    pub(super) const NEW: Self = Self(std::marker::PhantomData);
+}
+
+impl<S: ScaleKind> TileForm for Q4Affine<S> {
+    type Kind = AffineNibbles;
+
+    #[inline(always)]
+    fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
+        let (scale, min, codes) = S::split_affine(isa, bytes, b);
+        Group { min: [min; 2], ..symmetric(isa, nibbles(isa, codes), scale) }
+    }
+}
+
+/// [`Form::Q4Zero`].
+#[derive(Clone, Copy)]
+pub(super) struct Q4Zero;
+
+impl TileForm for Q4Zero {
     type Kind = AffineNibbles;
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
         let unit: &[u8; 320] = chunk(bytes, b * 320);
         let scale = isa.load_f16(chunk(unit, 0));
-        let min = isa.load_f16(chunk(unit, 32));
+        let min = isa.mul(scale, isa.load_f16(chunk(unit, 32)));
         Group { min: [min; 2], ..symmetric(isa, nibbles(isa, chunk(unit, 64)), scale) }
     }
 }

@@ -9,6 +9,7 @@ mod decoder;
 mod merge;
 #[expect(clippy::module_inception, reason = "files are named after what they define")]
 mod model;
+mod overrides;
 mod quantize;
 mod weights;
 mod workspace;
@@ -20,5 +21,6 @@ pub use batch::{Batch, Outputs, Step, Want};
 pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use model::{Model, ModelOptions};
+pub use overrides::Overrides;
 pub use quantize::{QuantizeReport, QuantizeType, quantize, quantize_merged};
 pub use weights::packed_size;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::adapter::Adapter;
 use super::config::ModelConfig;
 use super::decoder::Decoder;
+use super::overrides::Overrides;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, Metadata};
@@ -25,6 +26,8 @@ pub struct ModelOptions {
     pub cache_type: CacheType,
     /// Tokens that a session may hold, at most the model's own; `None` for the model's own.
     pub context_length: Option<usize>,
+    /// What to use instead of what the file says.
+    pub overrides: Overrides,
     /// Hears (bytes packed, bytes in all) while the model loads.
     pub progress: Option<Progress>,
     /// Stops the loading, which then ends with [`Error::Cancelled`].
@@ -63,7 +66,7 @@ struct Inner {
 }
 
 impl Model {
-    /// Opens a GGUF file or a Hugging Face directory with the default options.
+    /// Opens a model file or a Hugging Face directory with the default options.
     ///
     /// # Errors
     ///
@@ -72,16 +75,17 @@ impl Model {
         Self::open_with(path, &ModelOptions::default())
     }
 
-    /// Opens a GGUF file or a Hugging Face directory.
+    /// Opens a GGUF file, a file of 2023 (`ggml`, `ggmf`, `ggjt`) or a Hugging Face directory.
     ///
     /// A missing or broken tokenizer or chat template is reported when it is first needed.
     ///
     /// # Errors
     ///
     /// Those of [`Checkpoint::open`] and [`Decoder::load`]; [`Error::Config`] for a
-    /// `context_length` of 0 or above the model's own; [`Error::Cancelled`].
+    /// `context_length` of 0 or above the model's own and for overrides that do not fit;
+    /// [`Error::Cancelled`].
     pub fn open_with(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Self> {
-        Self::from_checkpoint(&Checkpoint::open(path)?, options)
+        Self::overridden(Checkpoint::open(path)?, options)
     }
 
     /// Loads a GGUF file that is already in memory; `name` stands for the path in messages.
@@ -94,15 +98,28 @@ impl Model {
         bytes: &'static [u8],
         options: &ModelOptions,
     ) -> Result<Self> {
-        Self::from_checkpoint(&Checkpoint::from_static_bytes(name, bytes)?, options)
+        Self::overridden(Checkpoint::from_static_bytes(name, bytes)?, options)
     }
 
-    /// Loads an open checkpoint.
+    /// Loads an open checkpoint; [`Overrides::apply`] has changed it before, if need be.
     ///
     /// # Errors
     ///
-    /// As [`open_with`](Self::open_with).
+    /// As [`open_with`](Self::open_with), and [`Error::Config`] for options with overrides.
     pub fn from_checkpoint(checkpoint: &Checkpoint, options: &ModelOptions) -> Result<Self> {
+        if options.overrides != Overrides::default() {
+            let reason = "of an open checkpoint are applied to it: Overrides::apply";
+            return Err(Error::config("overrides", reason));
+        }
+        Self::load(checkpoint, options)
+    }
+
+    fn overridden(mut checkpoint: Checkpoint, options: &ModelOptions) -> Result<Self> {
+        options.overrides.apply(&mut checkpoint)?;
+        Self::load(&checkpoint, options)
+    }
+
+    fn load(checkpoint: &Checkpoint, options: &ModelOptions) -> Result<Self> {
         let trained = ModelConfig::from_checkpoint(checkpoint)?.context_length;
         let context_length = options.context_length.unwrap_or(trained);
         if context_length == 0 || context_length > trained {
@@ -250,6 +267,9 @@ fn fingerprint(checkpoint: &Checkpoint) -> Result<[u8; 32]> {
         hash.update(tensor.encoding().name().as_bytes());
         for &dim in tensor.dims() {
             hash.update((dim as u64).to_le_bytes());
+        }
+        for column in tensor.columns().into_iter().flatten() {
+            hash.update(column.to_le_bytes());
         }
         if let Some(last) = tensor.n_rows().checked_sub(1) {
             hash.update(tensor.row(0));

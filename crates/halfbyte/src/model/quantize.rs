@@ -10,7 +10,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, GgufWriter, Metadata, TensorInfo, TensorView, Value};
 use crate::kernels::zeroed;
-use crate::quant::Encoding;
+use crate::quant::{self, Encoding};
 use crate::tokenizer::gguf_metadata;
 
 /// What a model's matrices are encoded as.
@@ -28,6 +28,8 @@ struct Row {
     output: Encoding,
     /// The tensors that suffer most: values and down projections of some layers.
     more: Encoding,
+    /// Whether tensors stay as they are instead.
+    keeps: bool,
 }
 
 /// One row for each name that `halfbyte quantize --type` takes.
@@ -44,10 +46,11 @@ static TYPES: &[Row] = &[
     Row { more: Encoding::Q6_K, ..with_output("q4_k_m", 15, Encoding::Q4_K) },
     plain("q6_k", 18, Encoding::Q6_K),
     with_output("iq4_nl", 25, Encoding::IQ4_NL),
+    Row { keeps: true, ..plain("keep", 0, Encoding::F32) },
 ];
 
 const fn plain(name: &'static str, file_type: u32, base: Encoding) -> Row {
-    Row { name, file_type, base, output: base, more: base }
+    Row { name, file_type, base, output: base, more: base, keeps: false }
 }
 
 /// As published files have it: the output head in Q6_K.
@@ -68,6 +71,9 @@ pub struct QuantizeReport {
     pub tensors: usize,
     /// One line for each tensor whose width did not fit its encoding's blocks.
     pub fallbacks: Vec<String>,
+    /// Tensors kept in encodings of 2023 (or [`Encoding::Q4_Z`]) that only this crate reads in a GGUF
+    /// file.
+    pub kept_of_2023: usize,
 }
 
 impl QuantizeType {
@@ -128,6 +134,11 @@ fn needs_more_bits(i: usize, n_layers: usize) -> bool {
 /// Writes `source` as a GGUF file with its matrices in `kind`, calling `progress(done, total)` in
 /// source bytes. Vectors stay f32. The file appears at `destination` only when it is complete.
 ///
+/// With the type `keep` every tensor keeps its values, bit for bit. Blocks of 2023 become today's
+/// where f16 holds their scales exactly; elsewhere they stay as they are, under type numbers of our
+/// own, which other programs refuse. With the type that their blocks have today, codes are kept
+/// and only scales are rounded.
+///
 /// # Errors
 ///
 /// [`Error::Io`], [`Error::Cancelled`], [`Error::Tokenizer`] if the tokenizer is broken, and
@@ -161,8 +172,14 @@ pub fn quantize_merged(
     if same(source.path(), destination) {
         return Err(Error::config("destination", "is the source file: choose another path"));
     }
-    let mut report =
-        QuantizeReport { source_bytes: 0, bytes: 0, weights: 0, tensors: 0, fallbacks: Vec::new() };
+    let mut report = QuantizeReport {
+        source_bytes: 0,
+        bytes: 0,
+        weights: 0,
+        tensors: 0,
+        fallbacks: Vec::new(),
+        kept_of_2023: 0,
+    };
     let names: Vec<&str> = source.tensor_names().collect();
     let infos = names
         .iter()
@@ -198,8 +215,12 @@ fn plan(
     // Only a share of it counts; no model has as many.
     let n_layers = usize::try_from(n_layers.min(1 << 20)).unwrap_or(0);
     let tied = source.tensor("output.weight").is_none();
-    let wanted =
-        if tensor.dims().len() < 2 { Encoding::F32 } else { kind.encoding(name, n_layers, tied) };
+    let wanted = match (kind.0.keeps, tensor.dims().len()) {
+        (true, _) => kept(&tensor)?,
+        (false, 0 | 1) => Encoding::F32,
+        (false, _) => kind.encoding(name, n_layers, tied),
+    };
+    report.kept_of_2023 += usize::from(wanted.is_of_2023() || wanted == Encoding::Q4_Z);
     let encoding = fitting(wanted, tensor.row_len());
     if encoding != wanted {
         report.fallbacks.push(format!(
@@ -217,6 +238,24 @@ fn plan(
     report.weights += (tensor.row_len() as u64).saturating_mul(tensor.n_rows() as u64);
     report.tensors += 1;
     Ok(TensorInfo { name: name.to_owned(), dims: tensor.dims().to_vec(), encoding })
+}
+
+/// The encoding that keeps the tensor's values: that of today for blocks of 2023, where it can.
+///
+/// GGUF stores columns in order, and then those that were quantized out of order are exact in f32 only.
+fn kept(tensor: &TensorView<'_>) -> Result<Encoding> {
+    if tensor.columns().is_some() {
+        return Ok(Encoding::F32);
+    }
+    let encoding = tensor.encoding();
+    let Some(modern) = quant::modern(encoding) else { return Ok(encoding) };
+    let too_large = || Error::OutOfMemory { bytes: usize::MAX };
+    let row_bytes = modern.row_bytes(tensor.row_len()).ok_or_else(too_large)?;
+    let is_exact = (0..tensor.n_rows()).into_par_iter().map_init(Vec::new, |out, row| {
+        out.resize(row_bytes, 0);
+        quant::modernize(encoding, tensor.row(row), out)
+    });
+    Ok(if is_exact.all(|exact| exact) { modern } else { encoding })
 }
 
 /// `wanted`, or the nearest larger encoding whose blocks divide `width`.
@@ -240,7 +279,9 @@ fn metadata(source: &Checkpoint, kind: QuantizeType) -> Result<Metadata> {
             metadata.set(key, value.clone());
         }
     }
-    metadata.set("general.file_type", Value::U32(kind.0.file_type));
+    if !kind.0.keeps {
+        metadata.set("general.file_type", Value::U32(kind.0.file_type));
+    }
     metadata.set("general.quantization_version", Value::U32(2));
     for (key, value) in gguf_metadata(source.tokenizer(), source.metadata())? {
         metadata.set(key, value);
@@ -260,6 +301,7 @@ fn write_tensor(
     let (n, k) = (tensor.n_rows(), tensor.row_len());
     let too_large = || Error::OutOfMemory { bytes: usize::MAX };
     let row_bytes = encoding.row_bytes(k).ok_or_else(too_large)?;
+    let modern = quant::modern(tensor.encoding());
     let source_row = (tensor.n_bytes() / n.max(1)) as u64;
     let rows_at_once = (WEIGHTS_AT_ONCE / k.max(1)).clamp(1, n.max(1));
     let mut bytes = zeroed(row_bytes.saturating_mul(rows_at_once))?;
@@ -269,16 +311,19 @@ fn write_tensor(
         bytes.par_chunks_exact_mut(row_bytes).enumerate().try_for_each_init(
             Vec::new,
             |values: &mut Vec<f32>, (i, out)| {
-                let row = tensor.row(first + i);
-                if tensor.encoding() == encoding && merge.is_empty() {
-                    out.copy_from_slice(row);
+                if tensor.encoding() == encoding && tensor.columns().is_none() && merge.is_empty() {
+                    out.copy_from_slice(tensor.row(first + i));
+                    return Ok(());
+                }
+                if modern == Some(encoding) && tensor.columns().is_none() && merge.is_empty() {
+                    quant::modernize(tensor.encoding(), tensor.row(first + i), out);
                     return Ok(());
                 }
                 if values.is_empty() {
                     *values = zeroed(2 * k)?;
                 }
                 let (values, sums) = values.split_at_mut(k);
-                tensor.encoding().decode(row, values);
+                tensor.decode_row(first + i, values);
                 merge.add(first + i, values, sums);
                 encoding.encode(values, out)
             },

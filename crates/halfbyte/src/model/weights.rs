@@ -14,8 +14,8 @@ use crate::quant::{self, Encoding};
 /// Bytes of the embedding that a thread copies in one go.
 const COPY_BYTES: usize = 1 << 20;
 
-/// Linear layers over the same input, writing adjacent columns. Neighbours of one encoding are one
-/// matrix, so that their weights are one stream.
+/// Linear layers over the same input, writing adjacent columns. Neighbours of one encoding (and one
+/// order of columns) are one matrix, so that their weights are one stream.
 #[derive(Debug)]
 pub(super) struct Stack {
     /// Each layer and its first column.
@@ -260,7 +260,9 @@ impl Loader<'_> {
             tensors.push((tensor, self.bias(name, rows)?));
         }
         let mut stack = Stack { parts: Vec::new(), n: 0 };
-        for run in tensors.chunk_by(|(a, _), (b, _)| a.encoding() == b.encoding()) {
+        for run in tensors
+            .chunk_by(|(a, _), (b, _)| a.encoding() == b.encoding() && a.columns() == b.columns())
+        {
             let (checkpoint, cancel) = (self.checkpoint, self.cancel);
             let weight = self.threads.install(|| pack_run(checkpoint, run, cancel))?;
             let n = weight.n();
@@ -271,7 +273,13 @@ impl Loader<'_> {
                 });
                 parts.flatten().collect()
             });
-            stack.parts.push((Linear::new(weight, bias), stack.n));
+            let linear = Linear::new(weight, bias);
+            let columns = run.first().and_then(|(tensor, _)| tensor.columns());
+            let linear = match columns {
+                Some(columns) => linear.with_columns(columns.to_vec()),
+                None => linear,
+            };
+            stack.parts.push((linear, stack.n));
             stack.n += n;
             run.iter().for_each(|(tensor, _)| self.finish(tensor));
         }

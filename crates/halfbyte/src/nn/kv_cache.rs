@@ -1,5 +1,6 @@
 //! Keys and values of one sequence, in blocks of 64 positions.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use half::f16;
@@ -59,6 +60,13 @@ impl CacheShape {
 
     fn block_bytes(&self) -> usize {
         2 * self.n_kv_heads * self.head_bytes()
+    }
+
+    /// Bytes of a cache of `len` tokens as [`KvCache::to_bytes`] writes it; too many for any file
+    /// where the number does not fit.
+    pub(crate) fn written_bytes(&self, len: usize) -> u64 {
+        let blocks = (len.div_ceil(BLOCK) as u64).saturating_mul(self.n_layers as u64);
+        blocks.saturating_mul(self.block_bytes() as u64).saturating_add(8)
     }
 
     /// Zeroes the positions from `len` on in a copy of a block: forgotten tokens stay forgotten.
@@ -242,19 +250,45 @@ impl KvCache {
     }
 
     /// The number of cached tokens (u64, little-endian), then their blocks, layer after layer.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory for it.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(8 + self.n_bytes());
+        self.write_to(&mut out).expect("only memory can be missing");
+        out
+    }
+
+    /// Bytes that [`write_to`](Self::write_to) writes.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.shape.written_bytes(self.len)
+    }
+
+    /// Writes what [`to_bytes`](Self::to_bytes) gives, block by block: the whole may be larger than
+    /// the memory that is left.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`, and that of memory for one block.
+    pub(crate) fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let bytes = self.shape.block_bytes();
-        let mut out = (self.len as u64).to_le_bytes().to_vec();
-        out.reserve(self.n_bytes());
+        let (n_full, n_last) = (self.len / BLOCK, self.len % BLOCK);
+        out.write_all(&(self.len as u64).to_le_bytes())?;
+        let mut last = Vec::new();
+        last.try_reserve_exact(bytes)?;
         for blocks in &self.layers {
             // A pass that failed may have left blocks behind the last token.
-            for (i, block) in blocks.iter().take(self.len.div_ceil(BLOCK)).enumerate() {
-                let at = out.len();
-                out.extend_from_slice(&block[..bytes]);
-                self.shape.forget(&mut out[at..], self.len - i * BLOCK);
+            let (full, rest) = blocks.split_at(n_full);
+            full.iter().try_for_each(|block| out.write_all(&block[..bytes]))?;
+            if let Some(block) = rest.first().filter(|_| n_last > 0) {
+                last.clear();
+                last.extend_from_slice(&block[..bytes]);
+                self.shape.forget(&mut last, n_last);
+                out.write_all(&last)?;
             }
         }
-        out
+        Ok(())
     }
 
     /// Reads back what [`to_bytes`](Self::to_bytes) wrote for a cache of this shape.
@@ -269,14 +303,11 @@ impl KvCache {
         };
         let (len, bytes) = bytes.split_first_chunk().ok_or_else(wrong)?;
         let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| wrong())?;
-        let mut cache = Self::new(shape);
-        let block_bytes = shape.block_bytes();
-        let n_blocks = len.div_ceil(BLOCK);
-        let expected =
-            n_blocks.checked_mul(shape.n_layers).and_then(|n| n.checked_mul(block_bytes));
-        if expected != Some(bytes.len()) {
+        if shape.written_bytes(len) != 8 + bytes.len() as u64 {
             return Err(wrong());
         }
+        let mut cache = Self::new(shape);
+        let block_bytes = shape.block_bytes();
         cache.reserve(len)?;
         let mut chunks = bytes.chunks_exact(block_bytes);
         for block in cache.layers.iter_mut().flatten() {

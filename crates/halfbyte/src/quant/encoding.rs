@@ -1,13 +1,14 @@
 //! [`Encoding`] and the table of all encodings.
 
 use super::blocks::{decode_blocks, encode_blocks};
-use super::{codebook, float, k_encode, k_quants, simple};
+use super::{codebook, float, k_encode, k_quants, legacy, simple};
 use crate::error::{Error, Result};
 
 /// How a tensor's elements are stored in a file.
 ///
 /// A row is a sequence of blocks of [`block_len`](Self::block_len) elements in
-/// [`block_bytes`](Self::block_bytes) bytes. Layouts and names are those of GGUF.
+/// [`block_bytes`](Self::block_bytes) bytes. Layouts and names are those of GGUF, and from
+/// [`Q4_0_V1`](Self::Q4_0_V1) on those that the files of spring 2023 have.
 ///
 /// Source: ggml `ggml-common.h`, the GGUF specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +47,27 @@ pub enum Encoding {
     IQ4_XS,
     /// 4-bit floats, blocks of 32 with a power of two as scale (OCP microscaling).
     MXFP4,
+    /// Q4_0 before May 2023: an f32 scale, neighbours share a byte.
+    Q4_0_V1,
+    /// Q4_0 of May 2023: an f32 scale.
+    Q4_0_V2,
+    /// Q4_1 before May 2023: an f32 scale and minimum, neighbours share a byte.
+    Q4_1_V1,
+    /// Q4_1 of May 2023: an f32 scale and minimum.
+    Q4_1_V2,
+    /// 4 bits symmetric, an f16 scale per 16; neighbours share a byte. Here in pairs of blocks.
+    Q4_2,
+    /// 4 bits affine, an f16 scale and minimum per 16; neighbours share a byte. Pairs of blocks.
+    Q4_3,
+    /// Q5_0 before May 2023: neighbours share a byte.
+    Q5_0_V1,
+    /// Q5_1 before May 2023: neighbours share a byte.
+    Q5_1_V1,
+    /// Q8_0 until May 2023: an f32 scale.
+    Q8_0_V1,
+    /// 4 bits with an integer zero point, blocks of 32: an f16 scale, an f16 zero point with its sign
+    /// turned, and Q4_0's codes. Holds GPTQ's and AWQ's weights exactly; GGUF has nothing like it.
+    Q4_Z,
 }
 
 /// What there is to know about an encoding.
@@ -79,7 +101,7 @@ const fn row<const B: usize, const N: usize>(
 
 /// [`row`] from block functions, which thereby are named once and inlined into their loops.
 macro_rules! row {
-    ($encoding:ident, $number:literal, $decode:path $(, $encode:path)?) => {
+    ($encoding:ident, $number:expr, $decode:path $(, $encode:path)?) => {
         row(
             Encoding::$encoding,
             stringify!($encoding),
@@ -96,7 +118,7 @@ macro_rules! row {
 /// Every encoding, in the enum's order: name, GGUF type number, decoder and encoder of a block.
 ///
 /// A new encoding is a variant, a row here, and its functions in a family's file.
-static ENCODINGS: [Row; 16] = [
+static ENCODINGS: [Row; 26] = [
     row!(F32, 0, float::decode_f32, float::encode_f32),
     row!(F16, 1, float::decode_f16, float::encode_f16),
     row!(BF16, 30, float::decode_bf16, float::encode_bf16),
@@ -113,7 +135,26 @@ static ENCODINGS: [Row; 16] = [
     row!(IQ4_NL, 20, codebook::decode_iq4_nl, codebook::encode_iq4_nl),
     row!(IQ4_XS, 23, codebook::decode_iq4_xs),
     row!(MXFP4, 39, codebook::decode_mxfp4),
+    row!(Q4_0_V1, of_2023(1, 2), legacy::decode_q4_0_v1),
+    row!(Q4_0_V2, of_2023(2, 2), legacy::decode_q4_0_v2),
+    row!(Q4_1_V1, of_2023(1, 3), legacy::decode_q4_1_v1),
+    row!(Q4_1_V2, of_2023(2, 3), legacy::decode_q4_1_v2),
+    row!(Q4_2, 4, legacy::decode_q4_2),
+    row!(Q4_3, 5, legacy::decode_q4_3),
+    row!(Q5_0_V1, of_2023(1, 6), legacy::decode_q5_0_v1),
+    row!(Q5_1_V1, of_2023(1, 7), legacy::decode_q5_1_v1),
+    row!(Q8_0_V1, of_2023(1, 8), legacy::decode_q8_0_v1),
+    row!(Q4_Z, OWN | 0x8001, simple::decode_q4_z),
 ];
+
+/// Begins the numbers under which a GGUF file of ours keeps blocks that GGUF has no number for: `HB`
+/// in hexadecimal. Other programs refuse it by name of the number, which is what they should do.
+const OWN: u32 = 0x4842_0000;
+
+/// The number of blocks of 2023: the generation of layouts, and ggml's number at that time.
+const fn of_2023(generation: u32, ggml_type: u32) -> u32 {
+    OWN | generation << 8 | ggml_type
+}
 
 // `Encoding::row` indexes by discriminant.
 const _: () = {
@@ -125,9 +166,7 @@ const _: () = {
 };
 
 /// GGUF type numbers that mean something, but nothing that this crate decodes.
-const UNSUPPORTED: [(u32, &str); 27] = [
-    (4, "Q4_2, removed from GGML in 2023"),
-    (5, "Q4_3, removed from GGML in 2023"),
+const UNSUPPORTED: [(u32, &str); 25] = [
     (9, "Q8_1"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
@@ -222,6 +261,11 @@ impl Encoding {
     /// Whether the elements are plain floats: F32, F16 or BF16.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)
+    }
+
+    /// Whether only files of spring 2023 have it; in a GGUF file no other program reads it.
+    pub fn is_of_2023(self) -> bool {
+        (Self::Q4_0_V1..=Self::Q8_0_V1).contains(&self)
     }
 
     /// Whether [`encode`](Self::encode) works.

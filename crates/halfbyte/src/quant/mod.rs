@@ -14,9 +14,11 @@ mod float;
 mod interleave;
 mod k_encode;
 mod k_quants;
+mod legacy;
 mod pack;
 mod simple;
 mod widen;
 
 pub use encoding::Encoding;
+pub(crate) use legacy::{modern, modernize};
 pub(crate) use pack::{pack, pack_and, packed_bytes};

@@ -8,6 +8,7 @@ use super::Encoding;
 use super::blocks::f16_at;
 use super::codebook::{IQ4_VALUES, MXFP4_VALUES, half_e8m0, iq4_xs_scale};
 use super::interleave::{Blocks, after_blocks, each_block, nibbles, put, put_lines, unit, words};
+use super::legacy::part_neighbours;
 use super::widen::{self, Wide};
 use crate::error::{Error, Result};
 use crate::kernels::{Form, LANES, Packed, Scale, zeroed};
@@ -81,11 +82,14 @@ fn form(encoding: Encoding) -> Form {
         Encoding::F16 => Form::F16,
         Encoding::BF16 => Form::BF16,
         Encoding::Q4_0 => Form::Q4(Scale::F16),
-        Encoding::Q4_1 => Form::Q4Affine,
-        Encoding::Q5_0 | Encoding::Q8_0 => Form::Q8,
-        Encoding::Q5_1 | Encoding::Q5_K => Form::Q8Affine,
-        Encoding::Q2_K => Form::Q8AffineHalves,
-        Encoding::Q3_K => Form::Q8Halves,
+        Encoding::Q4_0_V1 | Encoding::Q4_0_V2 => Form::Q4(Scale::F32),
+        Encoding::Q4_1 => Form::Q4Affine(Scale::F16),
+        Encoding::Q4_Z => Form::Q4Zero,
+        Encoding::Q4_1_V1 | Encoding::Q4_1_V2 => Form::Q4Affine(Scale::F32),
+        Encoding::Q5_0 | Encoding::Q5_0_V1 | Encoding::Q8_0 => Form::Q8,
+        Encoding::Q5_1 | Encoding::Q5_1_V1 | Encoding::Q5_K => Form::Q8Affine,
+        Encoding::Q2_K | Encoding::Q4_3 => Form::Q8AffineHalves,
+        Encoding::Q3_K | Encoding::Q4_2 | Encoding::Q8_0_V1 => Form::Q8Halves,
         Encoding::Q4_K => Form::Q4K,
         Encoding::Q6_K => Form::Q6K,
         Encoding::IQ4_NL => Form::Q4Codebook(Scale::F16, &IQ4_VALUES),
@@ -106,7 +110,7 @@ fn pack_group(encoding: Encoding, rows: &[&[u8]; LANES], out: &mut [u8]) {
             put::<2>(unit, b % 2 * 32, |r| x.field(r, 0));
             put_lines::<2>(unit, 64 + b % 2 * 256, |r| x.words(r, 2));
         }),
-        Encoding::Q4_1 => each_block::<20>(rows, |b, x| {
+        Encoding::Q4_1 | Encoding::Q4_Z => each_block::<20>(rows, |b, x| {
             let unit = unit::<320>(out, b);
             put::<2>(unit, 0, |r| x.field(r, 0));
             put::<2>(unit, 32, |r| x.field(r, 2));
@@ -133,8 +137,14 @@ fn pack_group(encoding: Encoding, rows: &[&[u8]; LANES], out: &mut [u8]) {
                 put_lines::<2>(unit, 64, |r| x.words(r, 8 + 16 * j));
             }
         }),
-        Encoding::Q5_0 => widened::<22>(encoding, rows, out),
-        Encoding::Q5_1 => widened::<24>(encoding, rows, out),
+        Encoding::Q4_0_V1 => q4_f32(rows, out, part_neighbours),
+        Encoding::Q4_0_V2 => q4_f32(rows, out, |nibbles| nibbles),
+        Encoding::Q4_1_V1 => q4_f32_affine(rows, out, part_neighbours),
+        Encoding::Q4_1_V2 => q4_f32_affine(rows, out, |nibbles| nibbles),
+        Encoding::Q4_2 => widened::<20>(encoding, rows, out),
+        Encoding::Q5_0 | Encoding::Q5_0_V1 => widened::<22>(encoding, rows, out),
+        Encoding::Q5_1 | Encoding::Q5_1_V1 | Encoding::Q4_3 => widened::<24>(encoding, rows, out),
+        Encoding::Q8_0_V1 => widened::<36>(encoding, rows, out),
         Encoding::Q5_K => widened::<176>(encoding, rows, out),
         Encoding::Q2_K => widened::<84>(encoding, rows, out),
         Encoding::Q3_K => widened::<110>(encoding, rows, out),
@@ -166,6 +176,27 @@ fn f16s(rows: &[&[u8]; LANES], out: &mut [u8]) {
     let rest = after_blocks::<8>(rows);
     let whole = (rows[0].len() - rest[0].len()) / 2;
     each_block::<2>(&rest, |k, x| put(unit::<32>(out, whole + k), 0, |r| *x.row(r)));
+}
+
+/// Blocks of an f32 scale and 16 bytes, which `order` brings into the forms' order.
+#[inline(always)]
+fn q4_f32(rows: &[&[u8]; LANES], out: &mut [u8], order: impl Fn([u64; 2]) -> [u64; 2]) {
+    each_block::<20>(rows, |b, x| {
+        let unit = unit::<320>(out, b);
+        put::<4>(unit, 0, |r| x.field(r, 0));
+        put_lines::<2>(unit, 64, |r| order(x.words(r, 4)));
+    });
+}
+
+/// As [`q4_f32`], with a minimum after the scale.
+#[inline(always)]
+fn q4_f32_affine(rows: &[&[u8]; LANES], out: &mut [u8], order: impl Fn([u64; 2]) -> [u64; 2]) {
+    each_block::<24>(rows, |b, x| {
+        let unit = unit::<384>(out, b);
+        put::<4>(unit, 0, |r| x.field(r, 0));
+        put::<4>(unit, 64, |r| x.field(r, 4));
+        put_lines::<2>(unit, 128, |r| order(x.words(r, 8)));
+    });
 }
 
 /// Q4_K keeps columns 64c..64c + 32 in low and the next 32 in high nibbles of the same bytes; the

@@ -1,4 +1,4 @@
-//! Blocks of 32 with one scale: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, read and written.
+//! Blocks of 32 with one scale: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, read and written; `Q4_Z`, read.
 //!
 //! The encoders write the very bytes of the reference quantizers for every finite input that the
 //! encoding can hold. Beyond that they saturate, see [`saturate`].
@@ -36,6 +36,17 @@ pub(super) fn encode_q4_1(x: &[f32; 32], out: &mut [u8; 20]) {
     put_f16(out, 0, d);
     put_f16(out, 2, m);
     put_nibbles(&mut out[4..], &codes);
+}
+
+/// Exact for zero points of up to 11 bits, such as GPTQ's and AWQ's.
+pub(super) fn decode_q4_z(block: &[u8; 20], out: &mut [f32; 32]) {
+    let d = f16_at(block, 0);
+    let m = d * f16_at(block, 2);
+    for b in 0..16 {
+        let byte = block[4 + b];
+        out[b] = d * f32::from(byte & 15) + m;
+        out[b + 16] = d * f32::from(byte >> 4) + m;
+    }
 }
 
 pub(super) fn decode_q5_0(block: &[u8; 22], out: &mut [f32; 32]) {

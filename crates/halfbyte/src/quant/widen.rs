@@ -1,7 +1,7 @@
 //! Encodings that have no packed form of their own, as bytes with scales: exact.
 
-use super::Encoding;
 use super::blocks::f16_at;
+use super::{Encoding, legacy};
 
 /// Thirty-two weights: `scale · code + min`, scale and minimum per 16.
 pub(super) struct Wide {
@@ -21,6 +21,25 @@ pub(super) fn group(encoding: Encoding, block: &[u8], g: usize) -> Wide {
         Encoding::Q5_1 => {
             let codes = five_bits(&block[4..8], &block[8..24]);
             wide(codes, [f16_at(block, 0); 2], [f16_at(block, 2); 2])
+        }
+        Encoding::Q5_0_V1 => {
+            let codes = legacy::five_bits(&block[2..22]);
+            wide(codes.map(|c| c.wrapping_sub(16)), [f16_at(block, 0); 2], [0.0; 2])
+        }
+        Encoding::Q5_1_V1 => {
+            wide(legacy::five_bits(&block[4..24]), [f16_at(block, 0); 2], [f16_at(block, 2); 2])
+        }
+        Encoding::Q4_2 => {
+            let codes = legacy::q4_2_codes(block).map(|c| c.wrapping_sub(8));
+            wide(codes, [f16_at(block, 0), f16_at(block, 10)], [0.0; 2])
+        }
+        Encoding::Q4_3 => {
+            let [scale, min] = [0, 2].map(|at| [f16_at(block, at), f16_at(block, at + 12)]);
+            wide(legacy::q4_3_codes(block), scale, min)
+        }
+        Encoding::Q8_0_V1 => {
+            let codes = std::array::from_fn(|i| block[4 + i]);
+            wide(codes, [legacy::f32_at(block, 0); 2], [0.0; 2])
         }
         Encoding::Q5_K => q5_k(block, g),
         Encoding::Q2_K => q2_k(block, g),

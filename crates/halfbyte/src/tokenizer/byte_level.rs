@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::{NormalizedString, Normalizer};
 
+use super::alphabet;
 use super::merge::{Merge, Symbol, merge_all};
 use super::split::{PreTokenizer, Splitter};
-use super::vocab::{Kind, Vocab};
+use super::vocab::{Kind, Spelling, Token, Vocab};
 use crate::error::{Error, Result};
 
 /// An encoder over bytes and merges.
@@ -36,6 +37,7 @@ enum Merges {
 
 impl ByteLevel {
     /// An encoder over `vocab`; `merges` are `left right` lines, none if ids are the ranks.
+    /// `spelling` is that of the tokens.
     ///
     /// # Errors
     ///
@@ -43,6 +45,7 @@ impl ByteLevel {
     pub(super) fn new(
         vocab: &Vocab,
         merges: Option<&[Vec<u8>]>,
+        spelling: Spelling,
         pre: &'static PreTokenizer,
     ) -> Result<Self> {
         let words: HashMap<Box<[u8]>, u32> = vocab
@@ -55,7 +58,7 @@ impl ByteLevel {
             bytes[usize::from(byte)] = words.get([byte].as_slice()).copied();
         }
         let merges = match merges {
-            Some(lines) => Merges::Listed(listed(vocab, &words, lines)?),
+            Some(lines) => Merges::Listed(listed(vocab, &words, lines, spelling)?),
             None => Merges::ByTokenId,
         };
         let longest = words.keys().map(|word| word.len()).max().unwrap_or(0);
@@ -84,6 +87,31 @@ impl ByteLevel {
         self.splitter.split(text).into_iter().try_for_each(|word| self.encode_word(word, ids))
     }
 
+    /// The merges for which ids stand, as lines of `left right`; none if they are listed already.
+    ///
+    /// A token is made of the two that merging with earlier tokens alone leaves of it.
+    pub(super) fn implied_merges(&self, vocab: &Vocab) -> Vec<Vec<u8>> {
+        if matches!(self.merges, Merges::Listed(_)) {
+            return Vec::new();
+        }
+        let tokens = vocab.iter().filter(|(_, token)| token.kind == Kind::Normal);
+        let line = |(id, token): (u32, &Token)| {
+            let word = &token.bytes;
+            let bytes = word.iter().enumerate();
+            let parts = bytes.map(|(i, &byte)| (i..i + 1, self.bytes[usize::from(byte)]));
+            let earlier = |left: &Symbol, right: &Symbol| {
+                self.merge(word, left, right).filter(|merge| merge.id < id)
+            };
+            let mut symbols = merge_all(parts, earlier);
+            let (left, right) = (symbols.next()?, symbols.next()?);
+            let text = |symbol: Symbol| vocab.get(symbol.id?).map(|token| &*token.text);
+            let is_pair = symbols.next().is_none();
+            is_pair.then_some(())?;
+            Some([text(left)?, b" ", text(right)?].concat())
+        };
+        tokens.filter_map(line).collect()
+    }
+
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<()> {
         let word = word.as_bytes();
         if self.pre.ignore_merges
@@ -93,7 +121,7 @@ impl ByteLevel {
             return Ok(());
         }
         let parts = word.iter().enumerate().map(|(i, &b)| (i..i + 1, self.bytes[usize::from(b)]));
-        for symbol in merge_all(parts, |left, right| self.merge(word, left, right)) {
+        for symbol in merge_all(parts, |left, right| self.merge(word, left, right))? {
             ids.push(symbol.id.ok_or_else(|| {
                 let byte = word[symbol.range.start];
                 Error::Tokenizer(format!("the vocabulary has no token for the byte 0x{byte:02x}"))
@@ -122,10 +150,11 @@ fn listed(
     vocab: &Vocab,
     words: &HashMap<Box<[u8]>, u32>,
     lines: &[Vec<u8>],
+    spelling: Spelling,
 ) -> Result<HashMap<(u32, u32), Merge>> {
     let mut pairs = HashMap::with_capacity(lines.len());
     for (rank, line) in (0..).zip(lines) {
-        let (pair, id) = made_by(vocab, words, line).ok_or_else(|| {
+        let (pair, id) = made_by(vocab, words, line, spelling).ok_or_else(|| {
             Error::Tokenizer(format!(
                 "tokenizer.ggml.merges[{rank}] is {:?}, expected two tokens that make a third, \
                  parted by a space",
@@ -138,13 +167,20 @@ fn listed(
 }
 
 /// The pair of tokens that a line of merges spells, and the token that they make.
+///
+/// gpt4all's files, whose tokens are raw bytes, have their merges in the byte alphabet all the same.
 fn made_by(
     vocab: &Vocab,
     words: &HashMap<Box<[u8]>, u32>,
     line: &[u8],
+    spelling: Spelling,
 ) -> Option<((u32, u32), u32)> {
     let space = line.iter().position(|&byte| byte == b' ')?;
-    let (left, right) = (vocab.id(&line[..space])?, vocab.id(&line[space + 1..])?);
+    let id = |half: &[u8]| match spelling {
+        Spelling::Raw => words.get(&alphabet::decode(half)).copied(),
+        _ => vocab.id(half),
+    };
+    let (left, right) = (id(&line[..space])?, id(&line[space + 1..])?);
     let made = [&*vocab.get(left)?.bytes, &*vocab.get(right)?.bytes].concat();
     Some(((left, right), *words.get(made.as_slice())?))
 }

@@ -7,7 +7,7 @@ use super::json::{JsonFile, steps};
 use super::model_file::ModelFile;
 use super::split::{GPT2, PRE_TOKENIZERS};
 use super::vocab::{Kind, Spelling, Vocab};
-use super::{HUGGING_FACE_JSON, Tokenizer};
+use super::{Engine, HUGGING_FACE_JSON, Tokenizer};
 use crate::error::Result;
 use crate::io::{Metadata, TokenizerSource, Value};
 
@@ -26,7 +26,7 @@ type Entries = Vec<(String, Value)>;
 pub fn gguf_metadata(source: &TokenizerSource, metadata: &Metadata) -> Result<Entries> {
     let mut entries = match source {
         TokenizerSource::None => Entries::new(),
-        _ if metadata.get("tokenizer.ggml.tokens").is_some() => named_pre(metadata),
+        _ if metadata.get("tokenizer.ggml.tokens").is_some() => completed(source, metadata)?,
         TokenizerSource::Metadata => Entries::new(),
         TokenizerSource::Json(bytes) => from_json(bytes, metadata)?,
         TokenizerSource::SentencePiece(bytes) => from_model_file(bytes, metadata)?,
@@ -56,13 +56,28 @@ fn roles(tokenizer: &Tokenizer) -> Entries {
     entries
 }
 
-/// The split of a byte-level vocabulary by name, which GGUF files before 2024 do not give.
-fn named_pre(metadata: &Metadata) -> Entries {
+/// What other programs want to know of a byte-level vocabulary and older files do not give: the
+/// split by name (before 2024), and the merges (2023).
+fn completed(source: &TokenizerSource, metadata: &Metadata) -> Result<Entries> {
+    let mut entries = Entries::new();
     let is_byte_level = metadata.str("tokenizer.ggml.model").is_ok_and(|name| name == Some("gpt2"));
-    if !is_byte_level || metadata.get("tokenizer.ggml.pre").is_some() {
-        return Entries::new();
+    if !is_byte_level {
+        return Ok(entries);
     }
-    vec![entry("pre", text(implied_pre(metadata)))]
+    if metadata.get("tokenizer.ggml.pre").is_none() {
+        entries.push(entry("pre", text(implied_pre(metadata))));
+    }
+    // Lines of merges are parted by a space: the tokens must be spelled in the alphabet.
+    let has_spaces = |token: &Vec<u8>| token.contains(&b' ');
+    let tokens = metadata.strings("tokenizer.ggml.tokens")?.unwrap_or_default();
+    if metadata.get("tokenizer.ggml.merges").is_none() && !tokens.iter().any(has_spaces) {
+        let tokenizer = Tokenizer::new(source, metadata)?;
+        if let Engine::ByteLevel(engine) = &tokenizer.engine {
+            let merges = engine.implied_merges(&tokenizer.vocab);
+            entries.push(entry("merges", Value::Strings(merges)));
+        }
+    }
+    Ok(entries)
 }
 
 fn from_model_file(bytes: &[u8], metadata: &Metadata) -> Result<Entries> {

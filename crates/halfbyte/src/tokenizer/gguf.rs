@@ -67,7 +67,7 @@ fn byte_level(metadata: &Metadata, texts: &[Vec<u8>]) -> Result<Tokenizer> {
     let vocab = vocab(metadata, texts, spelling)?;
     let pre = pre(metadata)?;
     let merges = keyed(metadata.strings("tokenizer.ggml.merges"))?;
-    let engine = ByteLevel::new(&vocab, merges, pre)?;
+    let engine = ByteLevel::new(&vocab, merges, spelling, pre)?;
     let defaults = Defaults { adds_bos: pre.adds_bos, ..Defaults::default() };
     let ids = SpecialIds::read(metadata, &vocab, defaults)?;
     Tokenizer::assemble(vocab, Engine::ByteLevel(engine), ids, false)

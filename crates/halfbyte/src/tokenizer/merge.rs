@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
+use crate::error::{Error, Result};
+
 const NONE: usize = usize::MAX;
 
 /// A run of the text that is, or may become, one token.
@@ -40,20 +42,27 @@ struct Candidate {
 ///
 /// `parts` are neighbouring ranges of a text with their tokens; `rule` says what two symbols may
 /// become. O(n log n) for n parts, whatever the text.
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`]: the list and the queue take about a hundred bytes a part.
 pub(super) fn merge_all(
     parts: impl Iterator<Item = (Range<usize>, Option<u32>)>,
     rule: impl Fn(&Symbol, &Symbol) -> Option<Merge>,
-) -> impl Iterator<Item = Symbol> {
-    let mut symbols: Vec<Symbol> = parts
-        .enumerate()
-        .map(|(i, (range, id))| Symbol { range, id, prev: i.wrapping_sub(1), next: i + 1 })
-        .collect();
+) -> Result<impl Iterator<Item = Symbol>> {
+    let mut symbols = Vec::new();
+    symbols.try_reserve(parts.size_hint().0).map_err(|_| no_room(&symbols))?;
+    for (i, (range, id)) in parts.enumerate() {
+        symbols.try_reserve(1).map_err(|_| no_room(&symbols))?;
+        symbols.push(Symbol { range, id, prev: i.wrapping_sub(1), next: i + 1 });
+    }
     if let Some(last) = symbols.last_mut() {
         last.next = NONE;
     }
-    let mut queue = BinaryHeap::with_capacity(symbols.len());
+    let mut queue = BinaryHeap::new();
+    queue.try_reserve(symbols.len()).map_err(|_| no_room(&symbols))?;
     for left in 1..symbols.len() {
-        push(&mut queue, &symbols, left - 1, left, &rule);
+        push(&mut queue, &symbols, left - 1, left, &rule)?;
     }
     while let Some(Reverse(top)) = queue.pop() {
         let (left, right) = (&symbols[top.left], &symbols[top.right]);
@@ -67,14 +76,19 @@ pub(super) fn merge_all(
         symbols[top.left].next = next;
         symbols[top.right].range = top.end..top.end;
         if prev != NONE {
-            push(&mut queue, &symbols, prev, top.left, &rule);
+            push(&mut queue, &symbols, prev, top.left, &rule)?;
         }
         if next != NONE {
             symbols[next].prev = top.left;
-            push(&mut queue, &symbols, top.left, next, &rule);
+            push(&mut queue, &symbols, top.left, next, &rule)?;
         }
     }
-    symbols.into_iter().filter(|symbol| !symbol.range.is_empty())
+    Ok(symbols.into_iter().filter(|symbol| !symbol.range.is_empty()))
+}
+
+/// The error for as many more bytes as the symbols have: lists grow by doubling.
+fn no_room(symbols: &[Symbol]) -> Error {
+    Error::OutOfMemory { bytes: size_of_val(symbols) }
 }
 
 fn push(
@@ -83,10 +97,12 @@ fn push(
     left: usize,
     right: usize,
     rule: &impl Fn(&Symbol, &Symbol) -> Option<Merge>,
-) {
+) -> Result<()> {
     if let Some(Merge { rank, id }) = rule(&symbols[left], &symbols[right]) {
+        queue.try_reserve(1).map_err(|_| no_room(symbols))?;
         queue.push(Reverse(Candidate { rank, left, right, end: symbols[right].range.end, id }));
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -101,7 +117,7 @@ mod tests {
             let rank = spellings.iter().position(|equal| equal.contains(&piece))?;
             Some(Merge { rank: rank as u32, id: 0 })
         };
-        merge_all(parts, rule).map(|symbol| &text[symbol.range]).collect()
+        merge_all(parts, rule).unwrap().map(|symbol| &text[symbol.range]).collect()
     }
 
     #[test]

@@ -239,6 +239,15 @@ impl Tokenizer {
         self.vocab.id(text.as_bytes())
     }
 
+    /// How it cuts text, for people: `SentencePiece`, `byte-level BPE`, `tokenizer.json`.
+    pub fn kind(&self) -> &'static str {
+        match self.engine {
+            Engine::SentencePiece(_) => "SentencePiece",
+            Engine::ByteLevel(_) => "byte-level BPE",
+            Engine::HuggingFace(_) => "tokenizer.json",
+        }
+    }
+
     /// Tokens in the vocabulary.
     pub fn vocab_size(&self) -> usize {
         self.vocab.len()

@@ -94,7 +94,7 @@ impl SentencePiece {
                 return None;
             }
             self.piece(vocab, &text.as_bytes()[range])
-        });
+        })?;
         let mut after_unknown = false;
         for symbol in symbols {
             let piece = &text.as_bytes()[symbol.range];

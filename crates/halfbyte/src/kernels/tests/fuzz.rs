@@ -47,7 +47,7 @@ struct Layout {
 }
 
 /// The table of forms.
-const FORMS: [Layout; 14] = {
+const FORMS: [Layout; 16] = {
     const fn row(form: Form, unit: usize, floats: usize, width: usize, codes: u8) -> Layout {
         Layout { form, unit, floats, width, codes }
     }
@@ -56,7 +56,9 @@ const FORMS: [Layout; 14] = {
         row(Form::Q4(Scale::F32), 320, 64, 4, 255),
         row(Form::Q4Codebook(Scale::F16, &TABLE), 576, 64, 2, 255),
         row(Form::Q4Codebook(Scale::F32, &TABLE), 320, 64, 4, 255),
-        row(Form::Q4Affine, 320, 64, 2, 255),
+        row(Form::Q4Affine(Scale::F16), 320, 64, 2, 255),
+        row(Form::Q4Affine(Scale::F32), 384, 128, 4, 255),
+        row(Form::Q4Zero, 320, 64, 2, 255),
         row(Form::Q4K, 2304, 64, 2, 255),
         row(Form::Q6K, 3392, 32, 2, 255),
         row(Form::Q8, 1088, 64, 2, 255),
@@ -193,7 +195,7 @@ impl Case {
             let mut activations = Activations::default();
             // What another product left behind must not show.
             let other = Plain { x: &[f32::NAN; 64], k: 32 };
-            let both = super::super::Needs { codes: true, floats: true };
+            let both = super::super::Needs { codes: true, floats: true, gathered: false };
             activations.fill(team, &other, (2, 32), both).unwrap();
             let x = Plain { x: &x.get()[..m * k], k };
             activations.fill(team, &x, (m, k), w.form().needs()).unwrap();

@@ -18,10 +18,19 @@ fn specify(encoding: Encoding, block: &[u8], b: usize, lane: usize, out: &mut [u
             put(b / 2 * 576 + b % 2 * 32 + scale, &block[..2]);
             lines(&block[2..], b / 2 * 576 + 64 + b % 2 * 256 + d, &mut put);
         }
-        Encoding::Q4_1 => {
+        Encoding::Q4_1 | Encoding::Q4_Z => {
             put(b * 320 + scale, &block[..2]);
             put(b * 320 + 32 + scale, &block[2..4]);
             lines(&block[4..], b * 320 + 64 + d, &mut put);
+        }
+        Encoding::Q4_0_V1 | Encoding::Q4_0_V2 => {
+            put(b * 320 + d, &block[..4]);
+            lines(&nibbles_of_2023(encoding, &block[4..]), b * 320 + 64 + d, &mut put);
+        }
+        Encoding::Q4_1_V1 | Encoding::Q4_1_V2 => {
+            put(b * 384 + d, &block[..4]);
+            put(b * 384 + 64 + d, &block[4..8]);
+            lines(&nibbles_of_2023(encoding, &block[8..]), b * 384 + 128 + d, &mut put);
         }
         Encoding::Q8_0 => {
             put(b / 2 * 1088 + b % 2 * 32 + scale, &block[..2]);
@@ -67,6 +76,16 @@ fn specify(encoding: Encoding, block: &[u8], b: usize, lane: usize, out: &mut [u
         }
         _ => specify_widened(encoding, block, b, lane, out),
     }
+}
+
+/// Nibbles in the forms' order: byte b holds elements b and b + 16.
+fn nibbles_of_2023(encoding: Encoding, bytes: &[u8]) -> [u8; 16] {
+    let neighbours = matches!(encoding, Encoding::Q4_0_V1 | Encoding::Q4_1_V1);
+    let code = |i: usize| match neighbours {
+        true => (bytes[i / 2] >> (4 * (i % 2))) & 15,
+        false => (bytes[i % 16] >> (4 * (i / 16))) & 15,
+    };
+    std::array::from_fn(|b| code(b) | code(b + 16) << 4)
 }
 
 /// Dword j of `codes` stands 64 bytes after dword j − 1.

@@ -1,0 +1,183 @@
+//! `halfbyte compare`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use halfbyte::generate::{Comparison, Perplexity};
+use halfbyte::io::Checkpoint;
+use halfbyte::tokenizer::Specials;
+use halfbyte::{Cancel, GenerationConfig, Hooks, Model};
+use serde_json::json;
+
+use super::windows::{self, Windows};
+use crate::model::{How, Source};
+use crate::{Ending, interrupt, output};
+
+/// What the options leave open.
+const MORE: &str = "Both read the same windows of the text, as 'halfbyte perplexity' cuts it. The \
+    divergence is that\nof B's probabilities from A's.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = MORE)]
+pub(crate) struct Args {
+    /// The base, such as the unquantized model: a GGUF file, a Hugging Face folder, or `embedded`.
+    a: PathBuf,
+    /// What is compared with it.
+    b: PathBuf,
+    /// The text file.
+    #[arg(long, value_name = "FILE")]
+    text: PathBuf,
+    #[command(flatten)]
+    windows: Windows,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Tokens that each model writes to show its speed, and tokens that stand before them.
+const WRITTEN: usize = 48;
+const BEFORE: usize = 16;
+
+/// What there is to say of a model by itself.
+struct Side {
+    path: String,
+    model: Model,
+    /// Encodings by their share of the bytes, the largest first.
+    encodings: String,
+    tensor_bytes: u64,
+    bits_per_weight: f64,
+}
+
+impl Side {
+    fn open(path: &Path, how: &How) -> anyhow::Result<Self> {
+        let embedded = path.as_os_str() == "embedded" && !path.exists();
+        let checkpoint = Source { model: (!embedded).then(|| path.to_owned()) }.checkpoint()?;
+        let model = how.load(&checkpoint)?;
+        let (encodings, tensor_bytes, weights) = encodings(&checkpoint);
+        Ok(Self {
+            path: model.path().display().to_string(),
+            model,
+            encodings,
+            tensor_bytes,
+            bits_per_weight: 8.0 * tensor_bytes as f64 / weights.max(1) as f64,
+        })
+    }
+
+    /// Tokens per second when writing one after the other.
+    fn writing(&self, tokens: &[u32], cancel: &Cancel) -> halfbyte::Result<f64> {
+        let before = &tokens[..tokens.len().min(BEFORE)];
+        let room = self.model.context_length().saturating_sub(before.len());
+        let config = GenerationConfig {
+            max_new_tokens: WRITTEN.min(room),
+            ignore_eos: true,
+            ..GenerationConfig::greedy()
+        };
+        if config.max_new_tokens < 2 {
+            return Ok(0.0);
+        }
+        let mut session = self.model.session();
+        session.set_hooks(Hooks::cancelled_by(cancel));
+        let done = session.generate_tokens(before, &config)?.complete()?;
+        Ok(output::rate(done.usage.new_tokens.saturating_sub(1), done.timings.decode))
+    }
+}
+
+/// The encodings of a file's tensors, and its bytes and weights.
+fn encodings(checkpoint: &Checkpoint) -> (String, u64, u64) {
+    let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut bytes, mut weights) = (0, 0);
+    for tensor in checkpoint.tensor_names().filter_map(|name| checkpoint.tensor(name)) {
+        *by_name.entry(tensor.encoding().name()).or_default() += tensor.n_bytes() as u64;
+        bytes += tensor.n_bytes() as u64;
+        weights += tensor.dims().iter().product::<usize>() as u64;
+    }
+    let mut shares: Vec<_> = by_name.into_iter().collect();
+    shares.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
+    // Norms and biases are f32 in every file, and less than a hundredth.
+    let named = shares.iter().filter(|&&(_, n)| n * 100 >= bytes).map(|&(name, _)| name);
+    (named.collect::<Vec<_>>().join(" + "), bytes, weights)
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
+    let text = super::read_file(&args.text)?;
+    let cancel = interrupt::cancel()?;
+    let (a, b) = (Side::open(&args.a, &args.how)?, Side::open(&args.b, &args.how)?);
+    let tokens = a.model.tokenizer()?.encode_prompt(&text, Specials::AsText)?;
+    anyhow::ensure!(
+        b.model.tokenizer()?.encode_prompt(&text, Specials::AsText)? == tokens,
+        "{} and {} cut the text into different tokens, so that they cannot be compared",
+        a.path,
+        b.path
+    );
+    let context = a.model.context_length().min(b.model.context_length());
+    let protocol = args.windows.protocol(context)?;
+    let bar = output::bar("comparing", false);
+    let hooks = Hooks { progress: Some(output::hook(bar.clone())), ..Hooks::cancelled_by(cancel) };
+    let found = b.model.compare(&a.model, &tokens, protocol, &hooks);
+    bar.finish_and_clear();
+    let found = found?;
+    let writing = [a.writing(&tokens, cancel)?, b.writing(&tokens, cancel)?];
+    if args.json {
+        let sides = [
+            side_json(&a, &found.divergence.base, &found, found.base_time, writing[0]),
+            side_json(&b, &found.divergence.model, &found, found.model_time, writing[1]),
+        ];
+        output::json(&json!({
+            "a": sides[0],
+            "b": sides[1],
+            "divergence": windows::divergence(&found.divergence),
+            "windows": windows::facts(protocol, &a.model, &tokens),
+        }))?;
+        return Ok(Ending::Done);
+    }
+    table(&a, &b, &found, writing)?;
+    let cut = windows::describe(protocol, &a.model, &tokens);
+    output::line(format_args!("\n{} tokens ({cut})", found.divergence.base.n_scored))?;
+    for line in windows::divergence_lines(&found.divergence).into_iter().skip(1) {
+        output::line(line)?;
+    }
+    Ok(Ending::Done)
+}
+
+fn side_json(
+    side: &Side,
+    perplexity: &Perplexity,
+    found: &Comparison,
+    time: Duration,
+    writing: f64,
+) -> serde_json::Value {
+    json!({
+        "model": side.path,
+        "encodings": side.encodings,
+        "tensor_bytes": side.tensor_bytes,
+        "bits_per_weight": side.bits_per_weight,
+        "perplexity": windows::perplexity(perplexity),
+        "reading_tokens_per_second": output::rate(found.tokens_read, time),
+        "writing_tokens_per_second": writing,
+    })
+}
+
+/// Prints what each of the two is, in columns.
+fn table(a: &Side, b: &Side, found: &Comparison, writing: [f64; 2]) -> anyhow::Result<()> {
+    let value = |p: &Perplexity| format!("{:.4} ± {:.4}", p.value, p.value * p.std_error);
+    let both = |f: &dyn Fn(&Side) -> String| [f(a), f(b)];
+    let reading = [found.base_time, found.model_time]
+        .map(|time| format!("{:.1}", output::rate(found.tokens_read, time)));
+    let rows = [
+        ("encodings", both(&|side| side.encodings.clone())),
+        ("size", both(&|side| output::size(side.tensor_bytes))),
+        ("bits per weight", both(&|side| format!("{:.2}", side.bits_per_weight))),
+        ("perplexity", [value(&found.divergence.base), value(&found.divergence.model)]),
+        ("tokens/s reading", reading),
+        ("tokens/s writing", writing.map(|rate| format!("{rate:.1}"))),
+    ];
+    output::line(format_args!("A  {}\nB  {}\n", a.path, b.path))?;
+    output::line(format_args!("{:<18}{:>22}{:>22}", "", "A", "B"))?;
+    for (name, [left, right]) in rows {
+        output::line(format_args!("{name:<18}{left:>22}{right:>22}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! The vocabularies of 2023 as GGUF's `tokenizer.ggml.*` metadata.
+//!
+//! The files hold what a token stands for, not how the vocabulary spells it: a space is a space,
+//! a byte a byte. Here tokens get their spelling back, so that everything past this module, and
+//! every file written from it, is as if it came from today's converters.
+
+use std::collections::{HashMap, HashSet};
+
+use super::metadata::{Metadata, Value};
+
+/// GGUF's kinds of tokens.
+const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
+
+/// Tokens of LLaMA's own vocabulary; what comes after was added by a fine-tune.
+const LLAMA_TOKENS: usize = 32_000;
+/// Where LLaMA's bytes and pieces begin: after `<unk>`, `<s>`, `</s>`, and after the bytes.
+const FIRST_BYTE: usize = 3;
+const FIRST_PIECE: usize = FIRST_BYTE + 256;
+/// Tokens of GPT-NeoX's BPE; what comes after was added: runs of spaces, chat markers.
+const NEOX_TOKENS: usize = 50_254;
+/// What a decoder writes for bytes that are no text: U+FFFD.
+const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
+
+/// Adds a SentencePiece vocabulary to `metadata`; returns what had to be assumed.
+///
+/// A file without `scores` (magic `ggml`) gets minus the number of the piece. That is no guess for
+/// LLaMA's vocabulary nor for any that SentencePiece's BPE trainer made: it numbers pieces in the
+/// order of its merges, and its scores are those numbers.
+pub(super) fn sentencepiece(
+    tokens: &[&[u8]],
+    scores: Option<Vec<f32>>,
+    metadata: &mut Metadata,
+) -> Option<String> {
+    let mut spelled = Spelled::new(tokens.len());
+    for (id, token) in tokens.iter().enumerate() {
+        let (token, text, kind): (&[u8], _, _) = match id {
+            0 => (b"<unk>", b"<unk>".to_vec(), UNKNOWN),
+            1 => (b"<s>", b"<s>".to_vec(), CONTROL),
+            2 => (b"</s>", b"</s>".to_vec(), CONTROL),
+            _ => {
+                let (text, kind) = piece(id, token);
+                (token, text, kind)
+            }
+        };
+        spelled.push(token, text, kind);
+    }
+    let rank = |id: usize| -(id.saturating_sub(FIRST_PIECE) as f32);
+    let note = scores.is_none().then(|| {
+        "the file has no scores: pieces merge in the order of their ids, as LLaMA's do".to_owned()
+    });
+    let scores = scores.unwrap_or_else(|| (0..tokens.len()).map(rank).collect());
+    set(metadata, "model", Value::from("llama"));
+    set(metadata, "pre", Value::from("default"));
+    set(metadata, "scores", Value::F32s(scores));
+    set(metadata, "add_bos_token", Value::Bool(true));
+    for (name, id) in [("unknown_token_id", 0), ("bos_token_id", 1), ("eos_token_id", 2)] {
+        if (id as usize) < tokens.len() {
+            set(metadata, name, Value::U32(id));
+        }
+    }
+    spelled.finish(metadata);
+    note
+}
+
+fn piece(id: usize, token: &[u8]) -> (Vec<u8>, i32) {
+    if let Some(byte) = id.checked_sub(FIRST_BYTE).and_then(|byte| u8::try_from(byte).ok())
+        && token == [byte]
+    {
+        return (format!("<0x{byte:02X}>").into_bytes(), BYTE);
+    }
+    let bracketed = |open: u8, close: u8| token.first() == Some(&open) && token.ends_with(&[close]);
+    let is_marker = id >= LLAMA_TOKENS && (bracketed(b'<', b'>') || bracketed(b'[', b']'));
+    let mut text = Vec::with_capacity(token.len() + 2);
+    for &byte in token {
+        match byte {
+            b' ' => text.extend_from_slice("\u{2581}".as_bytes()),
+            other => text.push(other),
+        }
+    }
+    (text, if is_marker { CONTROL } else { NORMAL })
+}
+
+/// Adds a byte-level vocabulary to `metadata`; returns what had to be assumed.
+///
+/// There are no merges in these files and none are needed: ids are the order of merges, in
+/// GPT-2's vocabulary as in GPT-NeoX's.
+pub(super) fn byte_level(
+    tokens: &[&[u8]],
+    is_neox: bool,
+    metadata: &mut Metadata,
+) -> Option<String> {
+    let restored = if is_neox { restored(tokens) } else { HashMap::new() };
+    let mut spelled = Spelled::new(tokens.len());
+    let mut lost = 0;
+    for (id, token) in tokens.iter().enumerate() {
+        let token: &[u8] = restored.get(&id).map_or(*token, Vec::as_slice);
+        let kind = kind(id, token, is_neox);
+        lost += usize::from(token.windows(REPLACEMENT.len()).any(|part| part == REPLACEMENT));
+        let text = if kind == NORMAL { in_alphabet(token) } else { token.to_vec() };
+        spelled.push(token, text, kind);
+    }
+    set(metadata, "model", Value::from("gpt2"));
+    set(metadata, "pre", Value::from(if is_neox { "gpt-neox" } else { "gpt-2" }));
+    if let Some(end) = tokens.iter().position(|token| *token == b"<|endoftext|>") {
+        let end = Value::U32(u32::try_from(end).unwrap_or(u32::MAX));
+        set(metadata, "bos_token_id", end.clone());
+        set(metadata, "eos_token_id", end);
+    }
+    set(metadata, "add_bos_token", Value::Bool(false));
+    spelled.finish(metadata);
+    (lost > 1).then(|| {
+        format!(
+            "the converter lost the bytes of {lost} tokens that are parts of characters: text \
+             beyond ASCII is cut into more tokens than the model learned"
+        )
+    })
+}
+
+fn kind(id: usize, token: &[u8], is_neox: bool) -> i32 {
+    let marker = token.strip_prefix(b"<|").and_then(|rest| rest.strip_suffix(b"|>"));
+    match marker {
+        Some(name) if name.starts_with(b"extratoken_") => USER_DEFINED,
+        Some(_) => CONTROL,
+        None if !is_neox || id < NEOX_TOKENS || token.is_empty() => NORMAL,
+        None if token.iter().all(|&byte| byte == b' ') => USER_DEFINED,
+        None => CONTROL,
+    }
+}
+
+/// Tokens of GPT-NeoX whose text the converter of 2023 spoiled, with their bytes.
+///
+/// It decoded each token by itself. So bytes that are no character became U+FFFD, and the space
+/// before `.`, `'s` and their like was cleaned away. What can be told is undone: single bytes by
+/// their place, and a second token of the same text is the one with the space.
+fn restored(tokens: &[&[u8]]) -> HashMap<usize, Vec<u8>> {
+    const CLEANED: &[&[u8]] = &[b".", b"?", b"!", b",", b"'", b"'m", b"'s", b"'ve", b"'re", b"n't"];
+    let mut restored = HashMap::new();
+    for (id, byte) in (2..).zip(bytes_in_order()) {
+        if tokens.get(id).is_some_and(|token| *token == REPLACEMENT) {
+            restored.insert(id, vec![byte]);
+        }
+    }
+    for token in CLEANED {
+        let with_space = [b" ", *token].concat();
+        if tokens.iter().any(|other| *other == with_space) {
+            continue;
+        }
+        let mut places = tokens.iter().enumerate().filter(|(_, other)| *other == token);
+        if let Some((id, _)) = places.nth(1) {
+            restored.insert(id, with_space);
+        }
+    }
+    restored
+}
+
+/// The bytes of UTF-8 in the order of GPT-2's alphabet, in which GPT-NeoX's vocabulary has them.
+fn bytes_in_order() -> impl Iterator<Item = u8> {
+    let in_utf8 = |byte: &u8| !matches!(byte, 0xC0 | 0xC1 | 0xF5..=0xFF);
+    let own = (0..=u8::MAX).filter(|&byte| is_itself(byte));
+    let others = (0..=u8::MAX).filter(|&byte| !is_itself(byte));
+    own.chain(others).filter(in_utf8)
+}
+
+/// Whether GPT-2's alphabet has `byte` as its own Latin-1 character.
+fn is_itself(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF)
+}
+
+/// `bytes` in GPT-2's alphabet: a character for each.
+///
+/// Source: `bytes_to_unicode` of openai/gpt-2, `src/encoder.py`.
+fn in_alphabet(bytes: &[u8]) -> Vec<u8> {
+    let character = |&byte: &u8| {
+        let before = (0..byte).filter(|&b| !is_itself(b)).count() as u32;
+        let code = if is_itself(byte) { u32::from(byte) } else { 0x100 + before };
+        char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+    };
+    bytes.iter().map(character).collect::<String>().into_bytes()
+}
+
+/// Spellings, which must differ, and kinds.
+struct Spelled<'t> {
+    texts: Vec<Vec<u8>>,
+    kinds: Vec<i32>,
+    /// What the tokens so far stand for, those apart whose spelling is like no other's.
+    seen: HashSet<&'t [u8]>,
+}
+
+impl<'t> Spelled<'t> {
+    fn new(n: usize) -> Self {
+        let seen = HashSet::from([b"".as_slice()]);
+        Self { texts: Vec::with_capacity(n), kinds: Vec::with_capacity(n), seen }
+    }
+
+    /// Adds the next token, which stands for `token`. Rows that stand for nothing, or for what an
+    /// earlier one stands for, get a name and mean nothing.
+    fn push(&mut self, token: &'t [u8], text: Vec<u8>, kind: i32) {
+        // A byte is spelled in a way of its own, and so is a run of spaces that a model added: as
+        // spaces, where the BPE's token has characters for them.
+        let is_run = kind == USER_DEFINED && token.first() == Some(&b' ');
+        if kind == BYTE || is_run || self.seen.insert(token) {
+            self.texts.push(text);
+            self.kinds.push(kind);
+            return;
+        }
+        let mut name = format!("[PAD{}]", self.texts.len()).into_bytes();
+        while self.seen.contains(name.as_slice()) {
+            name.push(b']');
+        }
+        self.texts.push(name);
+        self.kinds.push(UNUSED);
+    }
+
+    fn finish(self, metadata: &mut Metadata) {
+        set(metadata, "tokens", Value::Strings(self.texts));
+        set(metadata, "token_type", Value::I32s(self.kinds));
+    }
+}
+
+fn set(metadata: &mut Metadata, name: &str, value: Value) {
+    metadata.set(format!("tokenizer.ggml.{name}"), value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelled(metadata: &Metadata) -> Vec<(String, i64)> {
+        let texts = metadata.strings("tokenizer.ggml.tokens").unwrap().unwrap();
+        let kinds = metadata.integers("tokenizer.ggml.token_type").unwrap().unwrap();
+        let texts = texts.iter().map(|text| String::from_utf8(text.clone()).unwrap());
+        texts.zip(kinds).collect()
+    }
+
+    #[test]
+    fn pieces_get_their_spelling_back() {
+        let bytes: Vec<[u8; 1]> = (0..=u8::MAX).map(|byte| [byte]).collect();
+        let mut tokens: Vec<&[u8]> = vec![" \u{2047} ".as_bytes(), b"", b""];
+        tokens.extend(bytes.iter().map(<[u8; 1]>::as_slice));
+        tokens.extend([b" t".as_slice(), b" ", b"A", b" t", b""]);
+        let mut metadata = Metadata::default();
+        assert!(sentencepiece(&tokens, None, &mut metadata).is_some());
+        let found = spelled(&metadata);
+        let want = [
+            (0, "<unk>", UNKNOWN),
+            (1, "<s>", CONTROL),
+            (2, "</s>", CONTROL),
+            (3 + 32, "<0x20>", BYTE),
+            (3 + 65, "<0x41>", BYTE),
+            (259, "\u{2581}t", NORMAL),
+            (260, "\u{2581}", NORMAL),
+            (261, "A", NORMAL),
+            (262, "[PAD262]", UNUSED),
+            (263, "[PAD263]", UNUSED),
+        ];
+        for (id, text, kind) in want {
+            assert_eq!(found.get(id), Some(&(text.to_owned(), kind.into())), "{id}");
+        }
+        let scores = metadata.f32s("tokenizer.ggml.scores").unwrap().unwrap();
+        assert_eq!(scores.get(258..262), Some([0.0, 0.0, -1.0, -2.0].as_slice()));
+    }
+
+    #[test]
+    fn bytes_are_spelled_in_the_alphabet_and_markers_are_not() {
+        let tokens: [&[u8]; 6] =
+            [b"!", b" the", b"\n", b"<|endoftext|>", b"<|extratoken_1|>", b"\xC3\xA9"];
+        let mut metadata = Metadata::default();
+        assert_eq!(byte_level(&tokens, false, &mut metadata), None);
+        let want = [
+            ("!", NORMAL),
+            ("\u{120}the", NORMAL),
+            ("\u{10A}", NORMAL),
+            ("<|endoftext|>", CONTROL),
+            ("<|extratoken_1|>", USER_DEFINED),
+            ("\u{C3}\u{A9}", NORMAL),
+        ];
+        let want = want.map(|(text, kind)| (text.to_owned(), i64::from(kind)));
+        assert_eq!(spelled(&metadata), want);
+        assert_eq!(metadata.u64("tokenizer.ggml.eos_token_id").unwrap(), Some(3));
+    }
+
+    #[test]
+    fn spoiled_tokens_of_gpt_neox_are_restored() {
+        let mut tokens: Vec<&[u8]> = vec![b"<|endoftext|>", b"<|padding|>"];
+        let bytes: Vec<Vec<u8>> = bytes_in_order().map(|byte| vec![byte]).collect();
+        assert_eq!(bytes.len(), 243);
+        let spoil = |byte: &Vec<u8>| byte.first().is_some_and(|b| *b >= 0x80);
+        let text = |byte| if spoil(byte) { REPLACEMENT } else { byte.as_slice() };
+        tokens.extend(bytes.iter().map(text));
+        tokens.extend([b".".as_slice(), b".", REPLACEMENT, b""]);
+        let restored = restored(&tokens);
+        assert_eq!(restored.get(&245), Some(&b" .".to_vec()));
+        assert_eq!(restored.get(&246), None);
+        for (id, byte) in (2..).zip(&bytes) {
+            assert_eq!(restored.get(&id), spoil(byte).then_some(byte));
+        }
+        let mut metadata = Metadata::default();
+        assert!(byte_level(&tokens, true, &mut metadata).is_some());
+    }
+}
