@@ -12,8 +12,9 @@ use halfbyte::{
     quantize, quantize_merged,
 };
 use halfbyte_tests::adapters::{self, Lora};
+use halfbyte_tests::fixtures::Folder;
 use halfbyte_tests::golden_file::{self, argmax, max_abs_diff};
-use halfbyte_tests::{Rows, data, shared, skip};
+use halfbyte_tests::{Rows, data, shared, skip, torch_file};
 use serde_json::json;
 
 const ALL: &[&str] = &[
@@ -234,7 +235,15 @@ fn every_container_gives_the_same_bits() -> Result<()> {
             let ggla = dir.path().join(format!("{i}.bin"));
             std::fs::write(&ggla, lora.ggla())?;
             let file = dir.path().join(format!("{i}/adapter_model.safetensors"));
-            for (what, path) in [("GGUF", gguf), ("ggla", ggla), ("file of PEFT", file)] {
+            let pickled = dir.path().join(format!("{i}.torch"));
+            lora.write_peft(&pickled);
+            std::fs::remove_file(pickled.join("adapter_model.safetensors"))?;
+            let weights = Folder { tensors: lora.tensors(), ..Folder::llama() };
+            let bytes = torch_file::of_folder(&weights).bytes();
+            std::fs::write(pickled.join("adapter_model.bin"), bytes)?;
+            let others =
+                [("GGUF", gguf), ("ggla", ggla), ("file of PEFT", file), ("PyTorch", pickled)];
+            for (what, path) in others {
                 let adapter = Adapter::open(path, &config)?;
                 let same = adapter.fingerprint() == expected.fingerprint();
                 rows.check(name, same, format!("{what}: another fingerprint"));
@@ -285,6 +294,21 @@ fn factors_of_every_encoding_are_read() -> Result<()> {
         let distance = golden_file::relative_rms(&found, &expected);
         rows.check(name, distance < limit, format!("off by {distance:.1e}"));
     }
+    // Halves come in pairs of columns, also where the rank is odd.
+    let odd = Lora::random(&config, 3, 5, &["attn_v", "ffn_up"]);
+    let mut file = odd.gguf();
+    for tensor in &mut file.tensors {
+        let values =
+            tensor.data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        tensor.data = values.flat_map(|x| half::f16::from_f32(x).to_le_bytes()).collect();
+        tensor.kind = Encoding::F16.ggml_type();
+    }
+    file.write(&dir.path().join("odd"));
+    let of = |adapter| adapted(&decoder, &[(adapter, 1.0)], &tokens(20, 0));
+    let expected = of(peft(dir.path(), "odd.f32", &odd, &config)?)?;
+    let found = of(Adapter::open(dir.path().join("odd"), &config)?)?;
+    let distance = golden_file::relative_rms(&found, &expected);
+    rows.check("odd", distance < 1e-3, format!("off by {distance:.1e}"));
     rows.finish()
 }
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Adapter:
     """A LoRA adapter for the models of one shape, open and ready: using it costs nothing more.
 
-    ``path`` is a PEFT folder (``adapter_config.json`` and ``adapter_model.safetensors``), a GGUF
-    adapter, or a ``ggla`` file of 2023. It goes wherever a ``lora`` is asked for:
+    ``path`` is a PEFT folder (``adapter_config.json``, and ``adapter_model.safetensors`` or
+    ``.bin``), a GGUF adapter, or a ``ggla`` file of 2023. It goes wherever a ``lora`` is asked for:
 
     ``session.set_lora([(halfbyte.Adapter(model, "poet/"), 0.8)])``
     """

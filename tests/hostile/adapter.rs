@@ -6,7 +6,8 @@ use halfbyte::io::Checkpoint;
 use halfbyte::model::ModelConfig;
 use halfbyte::{Adapter, Result};
 use halfbyte_tests::adapters::{Lora, bytes, write_peft};
-use halfbyte_tests::fixtures::{Gguf, safetensors_raw, string_value, u32_value};
+use halfbyte_tests::fixtures::{Folder, Gguf, safetensors_raw, string_value, u32_value};
+use halfbyte_tests::torch_file::{Zip, dict, of_folder, storage, tensor};
 use serde_json::{Value, json};
 
 use crate::case::{Case, MALFORMED};
@@ -33,7 +34,7 @@ pub(crate) fn lora() -> Lora {
 
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
-    let tables = [folders(), configs(), tensors(), ggufs(), gglas(), others()];
+    let tables = [folders(), pickles(), configs(), tensors(), ggufs(), gglas(), others()];
     tables.into_iter().flatten().collect()
 }
 
@@ -106,6 +107,42 @@ fn folders() -> Vec<Case> {
         }),
         file("no tensors", (MALFORMED, "no lora_a"), WEIGHTS, |_| {
             Some(safetensors_raw(b"{}", &[]))
+        }),
+    ]
+}
+
+/// A case that is a valid folder with these bytes as its `adapter_model.bin`.
+fn pickled(
+    name: &'static str,
+    (kind, says): (&'static str, &'static str),
+    bytes: impl Fn(Vec<u8>) -> Vec<u8> + 'static,
+) -> Case {
+    let write = move |folder: &Path| {
+        let lora = lora();
+        lora.write_peft(folder);
+        std::fs::remove_file(folder.join("adapter_model.safetensors")).expect("written");
+        let weights = Folder { tensors: lora.tensors(), ..Folder::llama() };
+        let bytes = bytes(of_folder(&weights).bytes());
+        std::fs::write(folder.join("adapter_model.bin"), bytes).expect("written");
+        folder.to_owned()
+    };
+    Case { name, write: Box::new(write), kind, says }
+}
+
+fn pickles() -> Vec<Case> {
+    vec![
+        pickled("no PyTorch file", ("UnsupportedFormat", "not PyTorch's"), |_| b"hello".to_vec()),
+        pickled("half of an archive", (MALFORMED, "adapter_model.bin"), |b| {
+            b[..b.len() / 2].to_vec()
+        }),
+        pickled("a transposed factor", (MALFORMED, "row after row"), |_| {
+            let storage = storage("FloatStorage", "0", 32);
+            let name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+            let mut zip = Zip::default();
+            let tensor = tensor(&storage, 0, &[4, 8], &[1, 4]);
+            zip.record("a/data.pkl", &dict(&[(name.into(), tensor)]));
+            zip.record("a/data/0", &[0; 128]);
+            zip.bytes()
         }),
     ]
 }

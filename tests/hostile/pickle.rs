@@ -154,7 +154,9 @@ fn calls() -> Vec<Case> {
             ops(&[b"K\x01K\x02\x93"])
         }),
         value("a call of None", wrong("what is called is no class"), || b"N)R".to_vec()),
-        value("a call of text", wrong("what is called is no class"), || [text("x"), b")R".to_vec()].concat()),
+        value("a call of text", wrong("what is called is no class"), || {
+            [text("x"), b")R".to_vec()].concat()
+        }),
         value("a call without a tuple", wrong("what a class is called with is no tuple"), || {
             [global("collections", "OrderedDict"), b"NR".to_vec()].concat()
         }),

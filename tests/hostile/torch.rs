@@ -269,12 +269,8 @@ fn legacy() -> Vec<Case> {
         old("a list that is none", wrong("the list of storages is no list"), || {
             [start(), vec![ops(&[b")"])]].concat()
         }),
-        old("an unknown storage", wrong("has one that no tensor uses"), || {
-            with(&[text("8")], &[])
-        }),
-        old("a storage by number", wrong("has one that no tensor uses"), || {
-            with(&[int(7)], &[])
-        }),
+        old("an unknown storage", wrong("has one that no tensor uses"), || with(&[text("8")], &[])),
+        old("a storage by number", wrong("has one that no tensor uses"), || with(&[int(7)], &[])),
         old("no length", wrong("a storage's length needs 8 bytes"), || with(&[text("7")], &[1, 2])),
         old("another length", wrong("storage 7 has 31 elements here, 32 before"), || {
             with(&[text("7")], &31u64.to_le_bytes())

@@ -22,7 +22,7 @@ impl Handle for hb_adapter {
 }
 
 /// Opens a LoRA adapter for model: a PEFT folder (adapter_config.json and
-/// adapter_model.safetensors), a GGUF adapter, or a ggla file of 2023.
+/// adapter_model.safetensors or .bin), a GGUF adapter, or a ggla file of 2023.
 ///
 /// The caller frees it with hb_adapter_free; *adapter is NULL after a failure. HB_INVALID_ARGUMENT
 /// if it is more than LoRA (DoRA, trained biases, whole modules) or made for another architecture,

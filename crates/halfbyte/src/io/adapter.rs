@@ -64,7 +64,7 @@ struct Container {
 
 static CONTAINERS: &[Container] = &[
     Container {
-        name: "PEFT folder (adapter_config.json and adapter_model.safetensors)",
+        name: "PEFT folder (adapter_config.json and adapter_model.safetensors or .bin)",
         sniff: |path, _| adapter_peft::folder_of(path).is_some(),
         open: adapter_peft::open,
     },

@@ -1,4 +1,4 @@
-//! PEFT folders: `adapter_config.json` and `adapter_model.safetensors`.
+//! PEFT folders: `adapter_config.json`, and `adapter_model.safetensors` or `adapter_model.bin`.
 //!
 //! `fan_in_fan_out` needs no care: it says how the base layer stores W, while A is (r, in) and B
 //! (out, r) in any case. What is more than W + scale · B·A is refused by name, never ignored.
@@ -15,9 +15,10 @@ use super::checkpoint::Tensor;
 use super::hf_json::Document;
 use super::metadata::Metadata;
 use super::mmap::Map;
+use super::safetensors::{self, Info, Strides};
 use super::source::Source;
 use super::view::RowOrder;
-use super::{gguf_value, safetensors};
+use super::{gguf_value, torch};
 use crate::error::{Error, Result};
 use crate::quant::Encoding;
 
@@ -104,27 +105,31 @@ struct Stored {
 }
 
 fn weights(folder: &Path) -> Result<(Source, Vec<Stored>)> {
-    let path = folder.join(WEIGHTS);
-    if !path.exists() {
-        let pickled = folder.join(PICKLED).exists();
+    let (safetensors, pickled) = (folder.join(WEIGHTS), folder.join(PICKLED));
+    let (path, read): (_, fn(&Path, &[u8]) -> _) = if safetensors.exists() {
+        (safetensors, safetensors::read)
+    } else if pickled.exists() {
+        (pickled, torch::read)
+    } else {
         return Err(Error::UnsupportedFormat {
             path: folder.into(),
-            found: format!(
-                "a PEFT folder {}",
-                if pickled { "with adapter_model.bin alone" } else { "without weights" }
-            ),
-            supported: WEIGHTS.into(),
+            found: "a PEFT folder without weights".into(),
+            supported: format!("{WEIGHTS} or {PICKLED}"),
         });
-    }
+    };
     let map = Map::open(&path)?;
     let mut stored = Vec::new();
-    for (name, info) in safetensors::read(&path, map.bytes())? {
-        let Some(encoding) = safetensors::encoding(info.dtype) else {
-            return Err(gguf_value::in_tensor(format!("dtype {}", info.dtype), &name, &path));
+    for (name, Info { dtype, dims, start, strides }) in read(&path, map.bytes())? {
+        let Some(encoding) = safetensors::encoding(dtype) else {
+            return Err(gguf_value::in_tensor(format!("dtype {dtype}"), &name, &path));
         };
-        stored.push(Stored { name, dims: info.dims, encoding, start: info.start });
+        if strides != Strides::Rows {
+            let what = format!("tensor {name} does not lie row after row: save it contiguous");
+            return Err(Error::Malformed { path, what, offset: start as u64 });
+        }
+        stored.push(Stored { name, dims, encoding, start });
     }
-    // The reader's map has no order, and errors should be the same every time.
+    // The readers' maps have no order, and errors should be the same every time.
     stored.sort_by(|a, b| a.name.cmp(&b.name));
     Ok((Source::Map(map), stored))
 }
