@@ -55,7 +55,7 @@ pub(crate) struct Loading {
     #[command(flatten)]
     pub(crate) source: Source,
     #[command(flatten)]
-    how: How,
+    pub(crate) how: How,
 }
 
 /// Options for loading a model.

@@ -11,7 +11,7 @@ use halfbyte::{Cancel, GenerationConfig, Hooks, Model};
 use serde_json::json;
 
 use super::windows::{self, Windows};
-use crate::model::{How, Source};
+use crate::model::{How, Numbers, Source};
 use crate::{Ending, interrupt, output};
 
 /// What the options leave open.
@@ -54,7 +54,9 @@ struct Side {
 impl Side {
     fn open(path: &Path, how: &How) -> anyhow::Result<Self> {
         let embedded = path.as_os_str() == "embedded" && !path.exists();
-        let checkpoint = Source { model: (!embedded).then(|| path.to_owned()) }.checkpoint()?;
+        let checkpoint =
+            Source { model: (!embedded).then(|| path.to_owned()), numbers: Numbers::default() }
+                .checkpoint()?;
         let model = how.load(&checkpoint)?;
         let (encodings, tensor_bytes, weights) = encodings(&checkpoint);
         Ok(Self {

@@ -98,7 +98,7 @@ fn reference(
 ) -> anyhow::Result<Ending> {
     let checkpoint = &loading.source.checkpoint()?;
     let model_config = ModelConfig::from_checkpoint(checkpoint)?;
-    let adapters = loading.adapters.open(|path| Adapter::open(path, &model_config))?;
+    let adapters = loading.how.adapters.open(|path| Adapter::open(path, &model_config))?;
     let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
     let tokens = tokenizer.encode_prompt(prompt, Specials::AsText)?;
     let model = Reference::load_with(checkpoint, &adapters)?;

@@ -90,9 +90,13 @@ impl ByteLevel {
     /// The merges for which ids stand, as lines of `left right`; none if they are listed already.
     ///
     /// A token is made of the two that merging with earlier tokens alone leaves of it.
-    pub(super) fn implied_merges(&self, vocab: &Vocab) -> Vec<Vec<u8>> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub(super) fn implied_merges(&self, vocab: &Vocab) -> Result<Vec<Vec<u8>>> {
         if matches!(self.merges, Merges::Listed(_)) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let tokens = vocab.iter().filter(|(_, token)| token.kind == Kind::Normal);
         let line = |(id, token): (u32, &Token)| {
@@ -102,14 +106,13 @@ impl ByteLevel {
             let earlier = |left: &Symbol, right: &Symbol| {
                 self.merge(word, left, right).filter(|merge| merge.id < id)
             };
-            let mut symbols = merge_all(parts, earlier);
-            let (left, right) = (symbols.next()?, symbols.next()?);
-            let text = |symbol: Symbol| vocab.get(symbol.id?).map(|token| &*token.text);
-            let is_pair = symbols.next().is_none();
-            is_pair.then_some(())?;
-            Some([text(left)?, b" ", text(right)?].concat())
+            let symbols: Vec<_> = merge_all(parts, earlier)?.collect();
+            let [left, right] = &*symbols else { return Ok(None) };
+            let text = |symbol: &Symbol| vocab.get(symbol.id?).map(|token| &*token.text);
+            let pair = text(left).zip(text(right));
+            Ok(pair.map(|(left, right)| [left, b" ", right].concat()))
         };
-        tokens.filter_map(line).collect()
+        tokens.map(line).filter_map(Result::transpose).collect()
     }
 
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<()> {

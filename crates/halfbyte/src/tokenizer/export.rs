@@ -73,7 +73,7 @@ fn completed(source: &TokenizerSource, metadata: &Metadata) -> Result<Entries> {
     if metadata.get("tokenizer.ggml.merges").is_none() && !tokens.iter().any(has_spaces) {
         let tokenizer = Tokenizer::new(source, metadata)?;
         if let Engine::ByteLevel(engine) = &tokenizer.engine {
-            let merges = engine.implied_merges(&tokenizer.vocab);
+            let merges = engine.implied_merges(&tokenizer.vocab)?;
             entries.push(entry("merges", Value::Strings(merges)));
         }
     }
