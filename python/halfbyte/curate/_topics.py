@@ -19,7 +19,7 @@ LAYOUTS = ("tsne", "umap")
 
 #: Texts whose places are found together, which takes time of more than their number; others are
 #: laid among those that are nearest to them.
-ANCHORS = 4000
+ANCHORS = 2000
 
 #: Topics, and the words that name each.
 TOPICS = 20
@@ -63,8 +63,9 @@ def _groups(vectors: Floats) -> npt.NDArray[np.int64]:
 
     clusters: Any = need("sklearn.cluster", "curate")
     k = max(1, min(TOPICS, len(vectors) // 5))
-    groups = clusters.MiniBatchKMeans(k, random_state=0, n_init=3, batch_size=4096)
-    found = groups.fit_predict(vectors)
+    groups = clusters.MiniBatchKMeans(k, random_state=0, n_init=1, batch_size=2048, max_iter=20)
+    some = np.random.default_rng(0).permutation(len(vectors))[:10_000]
+    found = groups.fit(vectors[some]).predict(vectors)
     # The largest topic first; no number without a text.
     _, found, counts = np.unique(found, return_inverse=True, return_counts=True)
     rank = np.argsort(np.argsort(-counts, kind="stable"))
@@ -87,7 +88,7 @@ def _plane(vectors: Floats, layout: str) -> Floats:
         dimensions = min(50, *vectors.shape)
         narrow = decomposition.PCA(dimensions, random_state=0).fit_transform(vectors)
         perplexity = min(30.0, (n - 1) / 3)
-        plane = manifold.TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=500)
+        plane = manifold.TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=400)
         found = plane.fit_transform(narrow)
     found = found - np.median(found, axis=0)
     size = max(float(np.abs(found).max()), 1e-12)
