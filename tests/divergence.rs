@@ -14,26 +14,28 @@ const TEXT: &str = "Once upon a time there was a little cat who lived in a big h
 
 fn open(path: &Path) -> Model {
     let options = ModelOptions { cache_type: CacheType::F32, ..ModelOptions::default() };
-    Model::from_checkpoint(&Checkpoint::open(path).unwrap(), &options).unwrap()
+    Model::from_checkpoint(&Checkpoint::open(path).expect("a checkpoint"), &options)
+        .expect("a model")
 }
 
 /// A LLaMA that puts BOS in front, and the same in another encoding.
 fn models(folder: &Path) -> (Model, Model) {
     let path = data().join("llama-1k.q4_0.gguf");
     let other = folder.join("other.gguf");
-    let kind = QuantizeType::from_name("iq4_nl").unwrap();
-    let checkpoint = Checkpoint::open(&path).unwrap();
-    halfbyte::quantize(&checkpoint, &other, kind, &Cancel::default(), &mut |_, _| {}).unwrap();
+    let kind = QuantizeType::from_name("iq4_nl").expect("a type");
+    let checkpoint = Checkpoint::open(&path).expect("a checkpoint");
+    halfbyte::quantize(&checkpoint, &other, kind, &Cancel::default(), &mut |_, _| {})
+        .expect("written");
     (open(&path), open(&other))
 }
 
 fn tokens(model: &Model) -> Vec<u32> {
-    model.tokenizer().unwrap().encode_prompt(TEXT, Specials::AsText).unwrap()
+    model.tokenizer().expect("a tokenizer").encode_prompt(TEXT, Specials::AsText).expect("tokens")
 }
 
 /// Log-probabilities after each token of `read`, by the textbook in f64.
 fn log_probs(model: &Model, read: &[u32]) -> Vec<Vec<f64>> {
-    let logits = model.logits(read).unwrap();
+    let logits = model.logits(read).expect("logits");
     let rows = logits.chunks_exact(model.config().vocab_size);
     rows.map(|row| {
         let norm = row.iter().map(|&l| f64::from(l).exp()).sum::<f64>().ln();
@@ -67,7 +69,7 @@ fn second_halves_are_scored_as_llama_cpp_defines() {
             }
         }
         let protocol = Protocol::SecondHalves { window };
-        let found = model.perplexity_by(&tokens, protocol, &Hooks::default()).unwrap();
+        let found = model.perplexity_by(&tokens, protocol, &Hooks::default()).expect("scored");
         assert_eq!((found.n_scored, protocol.n_scored(tokens.len())), (n, n));
         let expected = (sum / n as f64).exp();
         assert!((found.value / expected - 1.0).abs() < 1e-5, "{} {expected}", found.value);
@@ -100,7 +102,7 @@ fn expected(base: &Model, model: &Model, tokens: &[u32], window: usize) -> (Vec<
 
 #[test]
 fn divergences_are_those_of_the_textbook() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let (base, model) = models(folder.path());
     let tokens = tokens(&base);
     let protocol = Protocol::SecondHalves { window: 16 };
@@ -117,33 +119,34 @@ fn divergences_are_those_of_the_textbook() {
         assert_eq!(found.model.n_scored, kls.len());
     };
     let hooks = Hooks::default();
-    let side_by_side = model.compare(&base, &tokens, protocol, &hooks).unwrap();
+    let side_by_side = model.compare(&base, &tokens, protocol, &hooks).expect("scored");
     check(&side_by_side.divergence, 1e-4);
     assert_eq!(side_by_side.tokens_read, tokens.len() / 16 * 15);
     let path = folder.path().join("base.logprob");
-    let written = base.write_log_probs(&path, &tokens, protocol, &hooks).unwrap();
-    assert_eq!(written, base.perplexity_by(&tokens, protocol, &hooks).unwrap());
-    let through_file = model.divergence(LogProbFile::open(&path).unwrap(), &hooks).unwrap();
+    let written = base.write_log_probs(&path, &tokens, protocol, &hooks).expect("scored");
+    assert_eq!(written, base.perplexity_by(&tokens, protocol, &hooks).expect("scored"));
+    let through_file =
+        model.divergence(LogProbFile::open(&path).expect("a file"), &hooks).expect("scored");
     check(&through_file, 1e-2);
     assert!((through_file.base.value / written.value - 1.0).abs() < 1e-4);
     assert_eq!(through_file.model, side_by_side.divergence.model);
     // A model is no distance from itself.
-    let own = base.divergence(LogProbFile::open(&path).unwrap(), &hooks).unwrap();
+    let own = base.divergence(LogProbFile::open(&path).expect("a file"), &hooks).expect("scored");
     assert!(own.mean_kl.abs() < 1e-7 && own.kl_quantiles[8] < 1e-6, "{own:?}");
     assert!((own.top_agreement - 1.0).abs() < 1e-9);
 }
 
 #[test]
 fn models_that_cannot_be_compared_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let (llama, gptj) =
         (open(&data().join("llama-1k.q4_0.gguf")), open(&data().join("gptneox-tiny.q8_0.gguf")));
     let path = folder.path().join("base.logprob");
     let hooks = Hooks::default();
     let protocol = Protocol::Strided { window: 16, stride: 8 };
     let tokens = tokens(&llama);
-    llama.write_log_probs(&path, &tokens, protocol, &hooks).unwrap();
-    let file = LogProbFile::open(&path).unwrap();
+    llama.write_log_probs(&path, &tokens, protocol, &hooks).expect("scored");
+    let file = LogProbFile::open(&path).expect("a file");
     assert_eq!((file.tokens(), file.protocol()), (&tokens[..], protocol));
     assert_eq!(file.vocab_size(), llama.config().vocab_size);
     assert!(matches!(gptj.divergence(file, &hooks), Err(Error::Config { .. })));
@@ -157,28 +160,30 @@ fn models_that_cannot_be_compared_are_refused() {
     cancel.cancel();
     let found = llama.write_log_probs(&stopped, &tokens, protocol, &Hooks::cancelled_by(&cancel));
     assert!(matches!(found, Err(Error::Cancelled)), "{found:?}");
-    let left: Vec<PathBuf> =
-        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let left: Vec<PathBuf> = std::fs::read_dir(folder.path())
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     assert_eq!(left, [path]);
 }
 
 #[test]
 fn damaged_files_are_errors() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let model = open(&data().join("llama-1k.q4_0.gguf"));
     let path = folder.path().join("base.logprob");
     let hooks = Hooks::default();
     let short = &tokens(&model)[..12];
     let protocol = Protocol::Strided { window: 8, stride: 4 };
-    model.write_log_probs(&path, short, protocol, &hooks).unwrap();
-    let whole = std::fs::read(&path).unwrap();
+    model.write_log_probs(&path, short, protocol, &hooks).expect("scored");
+    let whole = std::fs::read(&path).expect("read");
     assert_eq!(whole.len(), 40 + 4 * 12 + 11 * (8 + 2 * model.config().vocab_size));
     let rows_at = 40 + 4 * 12;
     let read = |bytes: &[u8]| {
-        std::fs::write(&path, bytes).unwrap();
+        std::fs::write(&path, bytes).expect("written");
         LogProbFile::open(&path).and_then(|file| model.divergence(file, &hooks))
     };
-    read(&whole).unwrap();
+    read(&whole).expect("the whole file");
     for n in [0, 9, 39, 40, 60, rows_at, rows_at + 100, whole.len() - 1] {
         assert!(read(&whole[..n]).is_err(), "{n} bytes");
     }
@@ -235,15 +240,15 @@ fn questions_are_read_once_for_all_their_answers() {
         .flat_map(|i| answers.map(|answer| ([&[i + 50], &question[..]].concat(), answer.to_vec())))
         .collect();
     let hooks = Hooks::default();
-    let together = model.score_pairs(&pairs, &hooks).unwrap();
+    let together = model.score_pairs(&pairs, &hooks).expect("scored");
     // The last token of an answer is predicted and never read.
     assert_eq!(together.tokens_read, 30 * (30 + 3 + 2 + 1));
     let mut apart = 0;
     for (pair, score) in pairs.iter().zip(&together.scores) {
-        let alone = model.score_pairs(std::slice::from_ref(pair), &hooks).unwrap();
+        let alone = model.score_pairs(std::slice::from_ref(pair), &hooks).expect("scored");
         assert_eq!(alone.scores, [*score]);
         apart += alone.tokens_read;
     }
     assert_eq!(apart, 30 * (3 * 31 + 2 + 1));
-    assert_eq!(together.scores, model.log_likelihood_batch(&pairs, &hooks).unwrap());
+    assert_eq!(together.scores, model.log_likelihood_batch(&pairs, &hooks).expect("scored"));
 }

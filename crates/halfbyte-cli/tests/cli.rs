@@ -82,7 +82,7 @@ fn every_json_option_prints_one_object() {
         (&["perplexity", &story, "--window", "32", "--json"], &["perplexity", "scored_tokens"]),
         (
             &["perplexity", &story, "--window", "16", "--kl-base", &base, "--json"],
-            &["perplexity", "protocol", "stride", "bos"],
+            &["perplexity", "protocol", "stride"],
         ),
         (&["perplexity", "--kl", &base, "--json"], &["mean_kl", "kl_quantiles", "top_agreement"]),
         (
