@@ -195,7 +195,8 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let reason = format!(
-            "{} was saved with another model than {}: open the model that it was saved with",
+            "{} was saved with another model than {}, or with other adapters: open the model and the \
+             adapters that it was saved with",
             self.path.display(),
             model.path().display()
         );
