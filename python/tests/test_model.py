@@ -50,6 +50,8 @@ def test_wrong_arguments_say_what_would_be_right(tmp_path: Path) -> None:
         ({"threads": -1}, ValueError, "threads.*-1"),
         ({"threads": "2"}, TypeError, "threads"),
         ({"context_length": 10**9}, ValueError, "context_length"),
+        ({"rope_base": 0.0}, ValueError, "rope_base"),
+        ({"n_gqa": 7}, ValueError, "n_gqa"),
         ({"cache_type": "q4"}, ValueError, "f16, f32, q8"),
         ({"progress": 3}, TypeError, "progress"),
     ]

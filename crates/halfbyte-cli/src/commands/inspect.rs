@@ -53,6 +53,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
                     output::line(format_args!("  {name:<44} {}", plain(value)))?;
                 }
             }
+            serde_json::Value::Array(lines) => {
+                for line in lines {
+                    output::line(format_args!("{key:<24} {}", plain(line)))?;
+                }
+            }
             value => output::line(format_args!("{key:<24} {}", plain(value)))?,
         }
     }
@@ -102,8 +107,8 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
     put("feed-forward size", config.feed_forward.into());
     put("vocabulary", config.vocab_size.into());
     put("context length", config.context_length.into());
-    put("norm epsilon", json!(config.norm_eps));
-    put("rotary base", json!(config.rope_base));
+    put("norm epsilon", shortest(config.norm_eps));
+    put("rotary base", shortest(config.rope_base));
     put("tensor bytes", bytes.into());
     put("packed bytes", packed_size(checkpoint)?.into());
     put("bits per weight", json!((800.0 * bytes as f64 / weights as f64).round() / 100.0));
@@ -135,7 +140,7 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
         Err(_) => put("chat template", "none in the file; chat --template chooses one".into()),
     }
     if !checkpoint.notes().is_empty() {
-        put("notes", json!(checkpoint.notes()));
+        put("note", json!(checkpoint.notes()));
     }
     if args.tensors {
         put("tensors", tensors.into());
@@ -146,6 +151,11 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
         put("metadata", rows.into());
     }
     Ok(facts)
+}
+
+/// The number as a person would write it: 1e-6, not the nearest f32's many digits.
+fn shortest(number: f32) -> serde_json::Value {
+    json!(number.to_string().parse::<f64>().unwrap_or(number.into()))
 }
 
 /// A metadata value in at most a line.

@@ -100,9 +100,11 @@ pub(super) fn byte_level(
     for (id, token) in tokens.iter().enumerate() {
         let token: &[u8] = restored.get(&id).map_or(*token, Vec::as_slice);
         let kind = kind(id, token, is_neox);
-        lost += usize::from(token.windows(REPLACEMENT.len()).any(|part| part == REPLACEMENT));
         let text = if kind == NORMAL { in_alphabet(token) } else { token.to_vec() };
-        spelled.push(token, text, kind);
+        // A vocabulary may have U+FFFD in some tokens, but no two of the same text.
+        let is_new = spelled.push(token, text, kind);
+        let spoiled = || token.windows(REPLACEMENT.len()).any(|part| part == REPLACEMENT);
+        lost += usize::from(!is_new && spoiled());
     }
     set(metadata, "model", Value::from("gpt2"));
     set(metadata, "pre", Value::from(if is_neox { "gpt-neox" } else { "gpt-2" }));
@@ -113,7 +115,7 @@ pub(super) fn byte_level(
     }
     set(metadata, "add_bos_token", Value::Bool(false));
     spelled.finish(metadata);
-    (lost > 1).then(|| {
+    (lost > 0).then(|| {
         format!(
             "the converter lost the bytes of {lost} tokens that are parts of characters: text \
              beyond ASCII is cut into more tokens than the model learned"
@@ -176,9 +178,11 @@ fn is_itself(byte: u8) -> bool {
 /// Source: `bytes_to_unicode` of openai/gpt-2, `src/encoder.py`.
 fn in_alphabet(bytes: &[u8]) -> Vec<u8> {
     let character = |&byte: &u8| {
+        if is_itself(byte) {
+            return char::from(byte);
+        }
         let before = (0..byte).filter(|&b| !is_itself(b)).count() as u32;
-        let code = if is_itself(byte) { u32::from(byte) } else { 0x100 + before };
-        char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+        char::from_u32(0x100 + before).unwrap_or(char::REPLACEMENT_CHARACTER)
     };
     bytes.iter().map(character).collect::<String>().into_bytes()
 }
@@ -199,14 +203,16 @@ impl<'t> Spelled<'t> {
 
     /// Adds the next token, which stands for `token`. Rows that stand for nothing, or for what an
     /// earlier one stands for, get a name and mean nothing.
-    fn push(&mut self, token: &'t [u8], text: Vec<u8>, kind: i32) {
+    ///
+    /// Returns whether the token has a text of its own.
+    fn push(&mut self, token: &'t [u8], text: Vec<u8>, kind: i32) -> bool {
         // A byte is spelled in a way of its own, and so is a run of spaces that a model added: as
         // spaces, where the BPE's token has characters for them.
         let is_run = kind == USER_DEFINED && token.first() == Some(&b' ');
         if kind == BYTE || is_run || self.seen.insert(token) {
             self.texts.push(text);
             self.kinds.push(kind);
-            return;
+            return true;
         }
         let mut name = format!("[PAD{}]", self.texts.len()).into_bytes();
         while self.seen.contains(name.as_slice()) {
@@ -214,6 +220,7 @@ impl<'t> Spelled<'t> {
         }
         self.texts.push(name);
         self.kinds.push(UNUSED);
+        false
     }
 
     fn finish(self, metadata: &mut Metadata) {
@@ -292,7 +299,7 @@ mod tests {
         let spoil = |byte: &Vec<u8>| byte.first().is_some_and(|b| *b >= 0x80);
         let text = |byte| if spoil(byte) { REPLACEMENT } else { byte.as_slice() };
         tokens.extend(bytes.iter().map(text));
-        tokens.extend([b".".as_slice(), b".", REPLACEMENT, b""]);
+        tokens.extend([b".".as_slice(), b".", REPLACEMENT, REPLACEMENT, b""]);
         let restored = restored(&tokens);
         assert_eq!(restored.get(&245), Some(&b" .".to_vec()));
         assert_eq!(restored.get(&246), None);
