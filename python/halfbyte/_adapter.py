@@ -74,7 +74,9 @@ def scaled(lora: Lora) -> list[tuple[Union[Path, Adapter], float]]:
         return [_pair(lora)]
     if not isinstance(lora, Sequence):
         kind = type(lora).__name__
-        raise TypeError(f"lora must be a path, an Adapter, a pair with a scale, or a list, not {kind}")
+        raise TypeError(
+            f"lora must be a path, an Adapter, a pair with a scale, or a list, not {kind}"
+        )
     return [_pair(one) for one in lora]
 
 

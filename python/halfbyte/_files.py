@@ -73,7 +73,8 @@ def quantize(
 
     ``type`` is such as ``"q4_0"``, ``"q8_0"`` or ``"q4_k_m"``; a wrong one lists them all. ``dst``
     appears only when it is complete, and replaces what was there. ``progress`` counts bytes.
-    ``lora`` is a LoRA adapter's path, (path, scale), or several of them, added to the weights first.
+    ``lora`` is a LoRA adapter's path, (path, scale), or several of them, added to the weights
+    first.
     """
     from halfbyte._adapter import paths
 

@@ -38,14 +38,14 @@ class Model(Facts, Closing):
     >>> text == model.generate("Once upon a time", max_new_tokens=20, seed=1)
     True
 
-    ``path`` is a GGUF file, a ggml file of 2023 or a Hugging Face folder; without it, the small story-writing model that
-    the package carries is opened. ``threads`` defaults to the physical cores that this process may
-    use, ``context_length`` to the model's own; ``cache_type`` is how sessions keep keys and values
-    (``"f16"``, ``"f32"`` or ``"q8"``); ``progress`` is ``True`` for a bar, or a function that hears
-    (done, total) in bytes. ``rms_eps``, ``n_gqa`` and ``rope_base`` replace what a file says, or what
-    is assumed where files of 2023 are silent: the epsilon of RMS norms, query heads for each
-    key/value head, the base of the rotary frequencies.
-    ``lora`` is as for :meth:`with_lora`.
+    ``path`` is a GGUF file, a ggml file of 2023 or a Hugging Face folder; without it, the small
+    story-writing model that the package carries is opened. ``threads`` defaults to the physical
+    cores that this process may use, ``context_length`` to the model's own; ``cache_type`` is how
+    sessions keep keys and values (``"f16"``, ``"f32"`` or ``"q8"``); ``progress`` is ``True`` for a
+    bar, or a function that hears (done, total) in bytes. ``rms_eps``, ``n_gqa`` and ``rope_base``
+    replace what a file says, or what is assumed where files of 2023 are silent: the epsilon of RMS
+    norms, query heads for each key/value head, the base of the rotary frequencies. ``lora`` is as
+    for :meth:`with_lora`.
 
     A model pickles by its path: a worker process maps the file itself. It does not survive a fork.
     """
@@ -218,10 +218,10 @@ class Model(Facts, Closing):
     # LoRA adapters.
 
     def with_lora(self, lora: Lora) -> Model:
-        """A model over the same weights that reads everything with LoRA adapters; ``None``: without.
+        """A model over the same weights that reads all with LoRA adapters; ``None``: without.
 
-        ``lora`` is a path or an open :class:`Adapter`, one of them with a scale, ``("poet/", 0.8)``,
-        or several, which work together. The weights are shared, so that this takes no memory to
+        ``lora`` is a path or an open :class:`Adapter`, one with a scale, ``("poet/", 0.8)``, or
+        several, which work together. The weights are shared, so that this takes no memory to
         speak of, and with open adapters microseconds; either model may be closed first.
         """
         other = object.__new__(type(self))

@@ -4,14 +4,30 @@ The native half of the package halfbyte; use `halfbyte` itself.
 
 from _typeshed import SupportsGetItem
 from os import PathLike
-from typing import Any, Final, final
+from pathlib import Path
+from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "Chat", "Generation", "Model", "Session", "command", "inspect", "quantize"]
+__all__ = ["__version__", "Adapter", "Chat", "Generation", "Model", "Session", "command", "inspect", "quantize"]
 
 __version__: Final[str]
 """
 The version of library and package.
 """
+
+@final
+class Adapter:
+    """
+    An open LoRA adapter; `halfbyte.Adapter` holds one.
+    """
+    def matrices(self, /) -> list[tuple[str, int, float]]:
+        """
+        (GGUF name, rank, scale) of each matrix that it changes.
+        """
+    @property
+    def path(self, /) -> Path:
+        """
+        The file or folder.
+        """
 
 @final
 class Chat:
@@ -115,6 +131,10 @@ class Model:
         """
         The bytes of the float32 logits (T, V) after each token.
         """
+    def open_adapter(self, /, path: str | PathLike[str]) -> Adapter:
+        """
+        Opens a LoRA adapter for this model.
+        """
     def perplexity(self, /, tokens: Any, window: Any, stride: Any, progress: Any | None) -> tuple[float, float, float, int]:
         """
         (value, mean, standard error, tokens) of the perplexity of token ids.
@@ -130,6 +150,10 @@ class Model:
     def tokenize(self, /, text: str, add_bos: bool, special: bool) -> list[int]:
         """
         The token ids of a text.
+        """
+    def with_adapters(self, /, adapters: SupportsGetItem[int, tuple[Adapter, SupportsFloat | SupportsIndex]]) -> Model:
+        """
+        A model over the same weights with these adapters, each times its number.
         """
 
 @final
@@ -171,6 +195,10 @@ class Session:
         """
         Writes the session to a file.
         """
+    def set_adapters(self, /, adapters: SupportsGetItem[int, tuple[Adapter, SupportsFloat | SupportsIndex]]) -> None:
+        """
+        Reads tokens with these adapters, each times its number, from here on.
+        """
     def text(self, /) -> str:
         """
         The text so far; special tokens are left out.
@@ -194,7 +222,8 @@ def inspect(path: str | PathLike[str] | None) -> "dict[str, Any]":
     What a model file holds, without loading it; the embedded model for None.
     """
 
-def quantize(source: str | PathLike[str], destination: str | PathLike[str], kind: str, progress: Any | None) -> tuple[int, int, int, int, list[str]]:
+def quantize(source: str | PathLike[str], destination: str | PathLike[str], kind: str, adapters: SupportsGetItem[int, tuple[str | PathLike[str], SupportsFloat | SupportsIndex]], progress: Any | None) -> tuple[int, int, int, int, list[str]]:
     """
-    Writes a checkpoint as a GGUF file with its matrices in another encoding.
+    Writes a checkpoint as a GGUF file with its matrices in another encoding, LoRA adapters, given as
+    paths with scales, added first.
     """

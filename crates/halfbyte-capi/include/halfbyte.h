@@ -161,6 +161,12 @@
 #define HB_FINISH_FAILED 5
 
 /**
+ * A LoRA adapter for the models of one shape. A handle. Immutable: any number of models, sessions
+ * and threads may share it.
+ */
+typedef struct hb_adapter hb_adapter;
+
+/**
  * A brake: stops every call that it was given to. A handle; any thread may use and free it.
  */
 typedef struct hb_cancel hb_cancel;
@@ -783,11 +789,12 @@ hb_status hb_apply_chat_template(struct hb_model *model,
 hb_status hb_session_new(struct hb_model *model, struct hb_session **session);
 
 /**
- * Makes a session of what hb_session_save wrote for the same model. The caller frees it; *session
- * is NULL after a failure.
+ * Makes a session of what hb_session_save wrote for the same model with the same adapters. The
+ * caller frees it; *session is NULL after a failure.
  *
  * HB_NOT_FOUND, HB_IO; HB_UNSUPPORTED for a file that is no session, HB_MALFORMED for a damaged one,
- * HB_INVALID_ARGUMENT for another model's, HB_CONTEXT_FULL for more than context_length tokens.
+ * HB_INVALID_ARGUMENT for another model's or other adapters', HB_CONTEXT_FULL for more than
+ * context_length tokens.
  */
 hb_status hb_session_load(struct hb_model *model,
                           const char *path,
