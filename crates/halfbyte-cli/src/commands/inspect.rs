@@ -155,7 +155,7 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
 
 /// The number as a person would write it: 1e-6, not the nearest f32's many digits.
 fn shortest(number: f32) -> serde_json::Value {
-    json!(number.to_string().parse::<f64>().unwrap_or(number.into()))
+    json!(number.to_string().parse::<f64>().unwrap_or_else(|_| number.into()))
 }
 
 /// A metadata value in at most a line.
