@@ -284,7 +284,7 @@ def test_defaults_are_those_of_the_command() -> None:
         subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     )
     parameters = inspect.signature(halfbyte.Model.generate).parameters
-    besides = {"self", "prompt", "stream", "callback"}
+    besides = {"self", "prompt", "stream", "callback", "lora"}
     assert set(parameters) - besides == set(halfbyte.Options.__annotations__)
     checked = 0
     for name, parameter in parameters.items():
