@@ -54,7 +54,7 @@ fn doc(root: &Path) -> anyhow::Result<()> {
 /// Licences, banned crates and sources; a machine without cargo-deny skips it and says so.
 fn deny(root: &Path) -> anyhow::Result<()> {
     if !Cargo::has(root, "deny") {
-        println!("skipped: cargo-deny is not installed (.ci/run installs it)");
+        println!("skipped: cargo-deny is not installed (the workflow has a job for it)");
         return Ok(());
     }
     Cargo::new(root, &["deny", "check", "bans", "licenses", "sources"]).run()

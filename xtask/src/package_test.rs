@@ -97,7 +97,7 @@ fn manifest(root: &Path) -> anyhow::Result<String> {
         text.push('\n');
     }
     text.push_str(
-        "\n[profile.dev]\ndebug = false\n\n[profile.dev.package.halfbyte]\nopt-level = 2\n",
+        "\n[profile.dev]\ndebug = false\n\n[profile.dev.package.halfbyte]\nopt-level = 1\n",
     );
     Ok(text)
 }
