@@ -38,6 +38,7 @@ const REFERENCE_MODEL_NAMES: &[&str] = &[
     "config",
     "ARCHITECTURES",
     "Architecture",
+    "EncoderConfig",
     "Mlp",
     "ModelConfig",
     "Norm",

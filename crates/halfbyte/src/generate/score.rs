@@ -131,6 +131,11 @@ impl Model {
         hooks: &Hooks,
         visit: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
+        if self.config().encoder.is_some() {
+            let reason = "an encoder-decoder model does not predict its prompt: score answers with \
+                          log_likelihood";
+            return Err(Error::config("model", reason));
+        }
         self.check_fits(tokens.len())?;
         self.check_tokens(tokens)?;
         let mut cache = self.new_cache();

@@ -1,18 +1,25 @@
 //! The model: architectures as data, weights, and the one forward pass.
 
 mod architecture;
+mod batch;
+mod cache;
 mod config;
 mod decoder;
+mod encoder;
+mod loader;
+mod measure;
 #[expect(clippy::module_inception, reason = "files are named after what they define")]
 mod model;
 mod quantize;
 mod weights;
 mod workspace;
 
-pub use crate::nn::{CacheType, KvCache};
+pub use crate::nn::CacheType;
 pub use architecture::{ARCHITECTURES, Architecture, Mlp, Norm, Residual, Rotary};
-pub use config::ModelConfig;
-pub use decoder::{Batch, Decoder, Outputs, Step, Want};
+pub use batch::{Batch, Outputs, Step, Want};
+pub use cache::KvCache;
+pub use config::{EncoderConfig, ModelConfig};
+pub use decoder::Decoder;
 pub use model::{Model, ModelOptions};
 pub use quantize::{QuantizeReport, QuantizeType, quantize};
 pub use weights::packed_size;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::cache::KvCache;
 use super::config::ModelConfig;
 use super::decoder::Decoder;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, Metadata};
 use crate::kernels::Isa;
-use crate::nn::{CacheType, KvCache};
+use crate::nn::CacheType;
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 

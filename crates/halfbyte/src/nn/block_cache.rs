@@ -103,14 +103,14 @@ impl Place {
 ///
 /// A block holds 64 positions of one layer: for each head its keys, then for each head its values.
 #[derive(Clone, Debug)]
-pub struct KvCache {
+pub(crate) struct BlockCache {
     shape: CacheShape,
     len: usize,
     /// For each layer its blocks in order.
     layers: Vec<Vec<Arc<Buffer>>>,
 }
 
-impl KvCache {
+impl BlockCache {
     pub(crate) fn new(shape: CacheShape) -> Self {
         Self { shape, len: 0, layers: vec![Vec::new(); shape.n_layers] }
     }
@@ -119,30 +119,30 @@ impl KvCache {
         &self.shape
     }
     /// How keys and values are kept.
-    pub fn cache_type(&self) -> CacheType {
+    pub(crate) fn cache_type(&self) -> CacheType {
         self.shape.cache_type
     }
     /// Tokens in the cache.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
     /// Tokens that fit in the memory that it holds now.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.layers.first().map_or(0, Vec::len) * BLOCK
     }
     /// Whether the cache holds no token.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
     /// Forgets all tokens from `len` on, and frees their blocks.
-    pub fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
         for blocks in &mut self.layers {
             blocks.truncate(self.len.div_ceil(BLOCK));
         }
     }
     /// Bytes that the cache holds now, shared blocks included.
-    pub fn n_bytes(&self) -> usize {
+    pub(crate) fn n_bytes(&self) -> usize {
         self.layers.iter().map(Vec::len).sum::<usize>() * self.shape.block_bytes()
     }
 
@@ -221,7 +221,7 @@ impl KvCache {
     }
 
     /// The number of cached tokens (u64, little-endian), then their blocks, layer after layer.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let bytes = self.shape.block_bytes();
         let mut out = (self.len as u64).to_le_bytes().to_vec();
         out.reserve(self.n_bytes());
