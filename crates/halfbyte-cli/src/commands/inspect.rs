@@ -89,6 +89,9 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
     let config = ModelConfig::from_checkpoint(checkpoint)?;
     put("architecture", config.architecture.name.into());
     put("parameters", weights.into());
+    if let Some(encoder) = &config.encoder {
+        put("encoder layers", encoder.n_layers.into());
+    }
     put("layers", config.n_layers.into());
     put("hidden size", config.hidden_size.into());
     put("heads", config.n_heads.into());
@@ -111,6 +114,7 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
     put("encodings", encodings.into());
     match Tokenizer::from_checkpoint(checkpoint) {
         Ok(tokenizer) => {
+            put("tokenizer", tokenizer.kind().into());
             put("tokens", tokenizer.vocab_size().into());
             put("bos token", json!(tokenizer.bos()));
             put("eos token", json!(tokenizer.eos()));
