@@ -410,3 +410,20 @@ fn candles_decoder_differs_from_the_ninth_token_on() -> Result<()> {
     }
     Ok(())
 }
+
+/// `q8_0.gguf` is by gguf-py, with the names, keys and types of llama.cpp's converter.
+#[test]
+fn another_writers_gguf_is_the_same_model() -> Result<()> {
+    let folder = data().join("t5-micro");
+    let model = Model::open(folder.join("q8_0.gguf"))?;
+    let (ours, theirs) = (micro(), model.config());
+    assert_eq!((&ours.config().encoder, ours.config().mlp), (&theirs.encoder, theirs.mlp));
+    let (text, golden) = text_prompt()?;
+    assert_eq!(model.prompt_tokens(&text)?, golden.prompt);
+    for golden in goldens(&folder)? {
+        let (found, _) = decode(model.decoder(), CacheType::F32, &golden.prompt, &golden.answer)?;
+        let error = relative_rms(&found, &golden.logits);
+        assert!(error <= 0.06, "{} is off by {error:.1e}", golden.name);
+    }
+    Ok(())
+}
