@@ -130,7 +130,8 @@ fn broken_json() -> Result<Vec<Case>> {
         json_with("an id given twice", "/model/vocab/ab", json!(1), "id 1"),
         json_with("an added id that is taken", "/added_tokens/0/id", json!(2), "id 2"),
         json_with("a gap before an added token", "/added_tokens/0/id", json!(9), "\"<s>\""),
-        json_with("another kind of model", "/model/type", json!("Unigram"), "supported: BPE"),
+        json_with("another kind of model", "/model/type", json!("WordPiece"), "supported: BPE"),
+        json_with("merges as Unigram", "/model/type", json!("Unigram"), "a list with scores"),
         json_with("a normalizer that explodes", "/normalizer", replace, "normalizer"),
         json_with("an unknown decoder", "/decoder/type", json!("CTC"), "decoder"),
         json_with("an unknown splitter", "/pre_tokenizer/type", json!("Exec"), "pre_tokenizer"),
@@ -146,13 +147,13 @@ fn broken_model_files() -> Result<Vec<Case>> {
     let cut = sound[..sound.len() / 2 + 1].to_vec();
     let long = [&[0x0A, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F][..], &sound[..]].concat();
     let kind = [&[0x0A, 0x05, 0x0A, 0x01, b'x', 0x18, 0x63][..], &sound[..]].concat();
-    let unigram = [&sound[..], &[0x12, 0x02, 0x18, 0x01]].concat();
+    let words = [&sound[..], &[0x12, 0x02, 0x18, 0x03]].concat();
     let twice = [&sound[..], &[0x0A, 0x05, 0x0A, 0x03, b'<', b's', b'>']].concat();
     Ok(vec![
         model_file("cut off", cut, "byte"),
         model_file("a piece longer than the file", long, "byte 6"),
         model_file("a piece of no kind", kind, "type"),
-        model_file("a Unigram model", unigram, "model_type"),
+        model_file("a model of words", words, "model_type"),
         model_file("a piece twice", twice, "pieces[1024]"),
         model_file("text", b"not a protocol buffer".to_vec(), "tokenizer.model"),
         model_file("nothing", Vec::new(), "tokenizer.model"),

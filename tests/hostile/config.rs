@@ -68,7 +68,7 @@ fn fields() -> Vec<Case> {
         config("no model type", wrong("model_type in"), "model_type", Value::Null),
         config(
             "a foreign model",
-            ("UnsupportedArchitecture", "mamba (supported: gptj, llama, gpt_neox)"),
+            ("UnsupportedArchitecture", "mamba (supported: gptj, llama, gpt_neox, t5)"),
             "model_type",
             json!("mamba"),
         ),

@@ -40,6 +40,7 @@ const REFERENCE_MODEL_NAMES: &[&str] = &[
     "ARCHITECTURES",
     "Adapter",
     "Architecture",
+    "EncoderConfig",
     "Mlp",
     "ModelConfig",
     "Norm",

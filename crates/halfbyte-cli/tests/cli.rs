@@ -104,6 +104,27 @@ fn every_json_option_prints_one_object() {
     }
 }
 
+/// The T5 of the tests, which this crate does not carry along.
+#[test]
+fn an_encoder_decoder_model_answers() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/t5-micro");
+    let Some(model) = folder.to_str().filter(|_| folder.exists()) else { return };
+    let prompt = "Tell me a story about a dog who found a red ball.";
+    let greedy = ["-n", "8", "--temperature", "0", "--repetition-penalty", "1", "--ignore-eos"];
+    let args = [&["generate", prompt, "-m", model], &greedy[..]].concat();
+    let text = run(&args).ok();
+    let answer = text.strip_prefix(&format!("{prompt}\n")).expect("the prompt has its own line");
+    let value = run(&[&args[..], &["--json"]].concat()).json();
+    assert_eq!(value["text"].as_str().map(|text| format!("{text}\n")), Some(answer.to_owned()));
+    let reference = run(&["generate", prompt, "-m", model, "-n", "4", "--json", "--reference"]);
+    let (reference, tokens) = (reference.json(), value["tokens"].as_array().expect("a list"));
+    assert_eq!(reference["tokens"].as_array().expect("a list")[..], tokens[..4]);
+    let facts = run(&["inspect", model, "--json"]).json();
+    assert_eq!((&facts["architecture"], &facts["encoder layers"]), (&"t5".into(), &2.into()));
+    assert_eq!(facts["tokenizer"], "SentencePiece Unigram");
+    run(&["bench", "-m", model]).fails(1, &["decoder-only"]);
+}
+
 #[test]
 fn wrong_arguments_are_status_2() {
     let cases: &[&[&str]] = &[

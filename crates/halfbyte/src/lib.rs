@@ -1,4 +1,4 @@
-//! halfbyte runs 4-bit GPT-J, LLaMA and GPT-NeoX models on ordinary CPUs.
+//! halfbyte runs 4-bit GPT-J, LLaMA, GPT-NeoX and T5 models on ordinary CPUs.
 //!
 //! ```no_run
 //! use halfbyte::{GenerationConfig, Model};

@@ -48,6 +48,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     let start = Instant::now();
     let model = args.loading.load()?;
     let load = start.elapsed();
+    anyhow::ensure!(
+        model.config().encoder.is_none(),
+        "bench measures decoder-only models, and {} has an encoder",
+        model.path().display()
+    );
     let (prompt_tokens, depth) = (args.prompt_tokens, args.depth);
     let new_tokens = args.new_tokens;
     let (most, context) = (prompt_tokens.max(depth + new_tokens), model.context_length());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use halfbyte::model::ModelConfig;
-use halfbyte::reference::Reference;
+use halfbyte::reference::{Reference, ReferenceT5};
 use halfbyte::tokenizer::{Specials, Tokenizer};
 use halfbyte::{Adapter, FinishReason, GenerationConfig, Hooks};
 use serde_json::json;
@@ -50,6 +50,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     let mut tokens = Vec::new();
     if !args.json {
         output::print(&prompt)?;
+        output::print(parting(model.config()))?;
     }
     for piece in &mut generation {
         let piece = piece?;
@@ -90,6 +91,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     Ok(if interrupted { Ending::Interrupted } else { Ending::Done })
 }
 
+/// What stands between a prompt and an answer that is a text of its own.
+fn parting(config: &ModelConfig) -> &'static str {
+    if config.encoder.is_some() { "\n" } else { "" }
+}
+
 fn reference(
     loading: &Loading,
     prompt: &str,
@@ -97,23 +103,25 @@ fn reference(
     json: bool,
 ) -> anyhow::Result<Ending> {
     let checkpoint = &loading.source.checkpoint()?;
-    let model_config = ModelConfig::from_checkpoint(checkpoint)?;
-    let adapters = loading.how.adapters.open(|path| Adapter::open(path, &model_config))?;
+    let model = ModelConfig::from_checkpoint(checkpoint)?;
+    let adapters = loading.how.adapters.open(|path| Adapter::open(path, &model))?;
     let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
     let tokens = tokenizer.encode_prompt(prompt, Specials::AsText)?;
-    let model = Reference::load_with(checkpoint, &adapters)?;
-    let context_length = model.config().context_length;
+    let context_length = model.context_length;
     if tokens.is_empty() || tokens.len() >= context_length {
         anyhow::bail!("the prompt must have between 1 and {} tokens", context_length - 1);
     }
     let n = config.max_new_tokens.min(context_length - tokens.len());
-    let new = model.generate_greedy(&tokens, n)?;
+    let new = match model.encoder {
+        Some(_) => ReferenceT5::load(checkpoint)?.generate_greedy(&tokens, n)?,
+        None => Reference::load_with(checkpoint, &adapters)?.generate_greedy(&tokens, n)?,
+    };
     let end = new.iter().position(|&id| tokenizer.is_end(id)).unwrap_or(new.len());
     let text = tokenizer.decode(&new[..end]);
     if json {
         output::json(&json!({ "text": text, "tokens": new[..end] }))?;
     } else {
-        output::line(format_args!("{prompt}{text}"))?;
+        output::line(format_args!("{prompt}{}{text}", parting(&model)))?;
     }
     Ok(Ending::Done)
 }

@@ -98,6 +98,9 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
     put("quantization", most.map_or("none", |(name, _)| *name).into());
     put("architecture", config.architecture.name.into());
     put("parameters", weights.into());
+    if let Some(encoder) = &config.encoder {
+        put("encoder layers", encoder.n_layers.into());
+    }
     put("layers", config.n_layers.into());
     put("hidden size", config.hidden_size.into());
     put("heads", config.n_heads.into());

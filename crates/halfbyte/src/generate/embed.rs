@@ -39,7 +39,9 @@ impl Model {
         let (hidden_size, n_tokens) = (self.config().hidden_size, tokens.len());
         let mut sums = vec![0f64; hidden_size];
         let mut cache = self.new_cache();
-        for tokens in tokens.chunks(PROMPT_CHUNK) {
+        // An encoder reads all of them at once.
+        let chunk = if self.config().encoder.is_some() { n_tokens } else { PROMPT_CHUNK };
+        for tokens in tokens.chunks(chunk) {
             let step = Step { cache: &mut cache, tokens, want: Want::Hidden };
             let cancel = hooks.cancel.as_ref();
             let outputs = self.decoder().forward(&mut Batch { steps: vec![step], cancel })?;

@@ -32,6 +32,8 @@ pub struct Generation<'a> {
     session: Held<'a>,
     policy: ContextPolicy,
     max_new_tokens: usize,
+    /// Tokens that the new ones do not go on from: the prompt, if an encoder reads it.
+    apart: usize,
     n_logprobs: Option<usize>,
     ignore_eos: bool,
     sampler: Sampler,
@@ -81,9 +83,13 @@ impl<'a> Generation<'a> {
     pub(super) fn new(session: Held<'a>, config: &GenerationConfig, reused: usize) -> Result<Self> {
         let Session { model, tokens, hooks, .. } = &*session;
         let tokenizer = model.tokenizer();
+        let apart = match model.config().encoder {
+            Some(_) => session.cache.prompt_len().unwrap_or(tokens.len()),
+            None => 0,
+        };
         let undecoded = tokenizer.as_ref().ok().map(|tokenizer| {
             let mut decoder = tokenizer.decoder();
-            for &token in &tokens[tokens.len().saturating_sub(DECODER_CONTEXT)..] {
+            for &token in &tokens[tokens.len().saturating_sub(DECODER_CONTEXT).max(apart)..] {
                 decoder.push(token);
             }
             decoder.into_undecoded()
@@ -100,6 +106,7 @@ impl<'a> Generation<'a> {
             sampler: Sampler::new(config, hooks, ends),
             policy: config.context_policy.unwrap_or(ContextPolicy::Error),
             max_new_tokens: config.max_new_tokens,
+            apart,
             n_logprobs: config.logprobs,
             ignore_eos: config.ignore_eos,
             scanner: StopScanner::new(stop_texts),
@@ -224,7 +231,7 @@ impl<'a> Generation<'a> {
     ///
     /// [`Error::Cancelled`] if the processor pulled the brake; no token is drawn then.
     pub(super) fn advance(&mut self, logits: &[f32]) -> Result<Piece> {
-        let token = self.sampler.sample(&self.session.tokens, logits)?;
+        let token = self.sampler.sample(&self.session.tokens[self.apart..], logits)?;
         self.usage.new_tokens += 1;
         let (logprob, top_logprobs) = match self.n_logprobs {
             Some(n) => {

@@ -53,7 +53,8 @@ impl Model {
     /// How probable `continuation` is after `context`.
     ///
     /// Spaces at the end of the context count as the beginning of the continuation, and the two are
-    /// tokenized together. A context of nothing else is BOS, or the end token in its place.
+    /// tokenized together. A context of nothing else is BOS, or the end token in its place. For an
+    /// encoder-decoder model the two are a prompt and the beginning of an answer, tokenized apart.
     ///
     /// # Errors
     ///
@@ -88,6 +89,11 @@ impl Model {
     /// [`Error::Tokenizer`]; [`Error::Config`] if nothing can stand for an empty context.
     pub fn encode_pair(&self, context: &str, continuation: &str) -> Result<(Vec<u32>, Vec<u32>)> {
         let tokenizer = self.tokenizer()?;
+        if self.config().encoder.is_some() {
+            // The answer is a text of its own.
+            let context = tokenizer.encode_prompt(context, Specials::AsText)?;
+            return Ok((context, tokenizer.encode(continuation, Specials::AsText)?));
+        }
         let whole = format!("{context}{continuation}");
         if context.trim_end().is_empty() {
             let start = tokenizer.bos().or_else(|| tokenizer.eos()).ok_or_else(|| {
@@ -182,10 +188,15 @@ impl Model {
         tokens_read: &mut usize,
     ) -> Result<Vec<Reader>> {
         let groups: Vec<&[Pair]> = pairs.chunk_by(|(a, _), (b, _)| a == b).collect();
-        let before_last = |context: &[u32]| context[..context.len() - 1].to_vec();
-        let contexts = groups.iter().map(|group| before_last(&group[0].0));
-        let mut shared: Vec<Reader> =
-            contexts.map(|tokens| Reader { cache: self.new_cache(), tokens, done: 0 }).collect();
+        // An encoder reads the whole context once, and each pair starts from its last token.
+        let kept = usize::from(self.config().encoder.is_some());
+        let contexts = groups.iter().map(|group| {
+            let context = &group[0].0;
+            let mut cache = self.new_cache();
+            cache.end_prompt_at(context.len());
+            Reader { cache, tokens: context[..context.len() - 1 + kept].to_vec(), done: 0 }
+        });
+        let mut shared: Vec<Reader> = contexts.collect();
         let how = (Want::Nothing, PASS_TOKENS);
         *tokens_read += self.read(&mut shared, how, hooks, &mut |_, _, _| {})?;
         let mut readers = Vec::with_capacity(pairs.len());
@@ -193,7 +204,10 @@ impl Model {
             for (context, continuation) in *group {
                 let (last, scored) = (&context[context.len() - 1..], continuation.len() - 1);
                 let tokens = [last, &continuation[..scored]].concat();
-                readers.push(Reader { cache: shared.cache.clone(), tokens, done: 0 });
+                let mut cache = shared.cache.clone();
+                cache.truncate(context.len() - 1);
+                cache.end_prompt_at(context.len());
+                readers.push(Reader { cache, tokens, done: 0 });
             }
         }
         Ok(readers)

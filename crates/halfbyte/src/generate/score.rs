@@ -184,6 +184,11 @@ pub(super) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     pub(super) fn new(model: &'a Model, tokens: &'a [u32], from: usize) -> Result<Self> {
+        if model.config().encoder.is_some() {
+            let reason = "an encoder-decoder model does not predict its prompt: score answers with \
+                          log_likelihood";
+            return Err(Error::config("model", reason));
+        }
         model.check_fits(tokens.len())?;
         model.check_tokens(tokens)?;
         Ok(Self { model, cache: model.new_cache(), tokens, from })

@@ -10,6 +10,10 @@ use crate::tokenizer::Specials;
 ///
 /// The cache always holds a beginning of the tokens, so a session stays usable whatever happens.
 ///
+/// With an encoder-decoder model (T5) the prompt is read by the encoder when the first new token is
+/// drawn, and what follows is the answer: it starts as a text of its own, [`resume`](Self::resume)
+/// goes on with it, and so does [`append`](Self::append) once there is one.
+///
 /// ```no_run
 /// use halfbyte::{GenerationConfig, Model};
 ///
@@ -29,6 +33,13 @@ pub struct Session {
     pub(super) tokens: Vec<u32>,
     pub(super) hooks: Hooks,
     pub(super) cache_type: CacheType,
+}
+
+/// Whether a prompt is the session's past, or takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Past {
+    Continued,
+    Replaced,
 }
 
 impl Model {
@@ -88,6 +99,16 @@ impl Model {
             )),
             None => Ok(()),
         }
+    }
+
+    /// Checks that the model can do what the options want when the context is full.
+    fn check_policy(&self, config: &GenerationConfig) -> Result<()> {
+        if config.context_policy == Some(ContextPolicy::Shift) && self.config().encoder.is_some() {
+            let reason = "shift is not for encoder-decoder models, whose prompt is read at once: \
+                          choose another policy";
+            return Err(Error::config("context_policy", reason));
+        }
+        Ok(())
     }
 
     /// [`Error::ContextFull`] if `needed` tokens do not fit.
@@ -164,7 +185,7 @@ impl Session {
     /// before.
     pub fn generate(&mut self, prompt: &str, config: &GenerationConfig) -> Result<Generation<'_>> {
         let tokens = self.model.prompt_tokens(prompt)?;
-        self.start(tokens, config)
+        self.start(tokens, config, Past::Replaced)
     }
 
     /// Generates from the token ids of a whole text, as [`generate`](Self::generate).
@@ -177,7 +198,7 @@ impl Session {
         prompt: &[u32],
         config: &GenerationConfig,
     ) -> Result<Generation<'_>> {
-        self.start(prompt.to_vec(), config)
+        self.start(prompt.to_vec(), config, Past::Replaced)
     }
 
     /// Generates on from what the session holds.
@@ -186,7 +207,7 @@ impl Session {
     ///
     /// As [`generate`](Self::generate).
     pub fn resume(&mut self, config: &GenerationConfig) -> Result<Generation<'_>> {
-        self.start(self.tokens.clone(), config)
+        self.start(self.tokens.clone(), config, Past::Continued)
     }
 
     /// As [`generate`](Self::generate), with the session inside: a generation that borrows nothing.
@@ -216,18 +237,29 @@ impl Session {
         prompt: &[u32],
         config: &GenerationConfig,
     ) -> Result<Generation<'static>> {
-        let reused = self.rewind(prompt.to_vec(), config)?;
+        let reused = self.rewind(prompt.to_vec(), config, Past::Replaced)?;
         Generation::new(Held::Owned(Box::new(self)), config, reused)
     }
 
-    fn start(&mut self, prompt: Vec<u32>, config: &GenerationConfig) -> Result<Generation<'_>> {
-        let reused = self.rewind(prompt, config)?;
+    fn start(
+        &mut self,
+        prompt: Vec<u32>,
+        config: &GenerationConfig,
+        past: Past,
+    ) -> Result<Generation<'_>> {
+        let reused = self.rewind(prompt, config, past)?;
         Generation::new(Held::Borrowed(self), config, reused)
     }
 
     /// Makes `prompt` the session's tokens; returns how many of them are cached.
-    fn rewind(&mut self, mut prompt: Vec<u32>, config: &GenerationConfig) -> Result<usize> {
+    fn rewind(
+        &mut self,
+        mut prompt: Vec<u32>,
+        config: &GenerationConfig,
+        past: Past,
+    ) -> Result<usize> {
         config.validate()?;
+        self.model.check_policy(config)?;
         self.model.check_biases(config)?;
         if prompt.is_empty() {
             return Err(Error::config("prompt", "holds no token to start from"));
@@ -240,6 +272,9 @@ impl Session {
         }
         // One new token must have room, or there is nothing to generate.
         self.model.check_fits(prompt.len() + 1)?;
+        if past == Past::Replaced {
+            self.cache.reopen();
+        }
         let cached = &self.tokens[..self.cache.len()];
         let common = cached.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         // The last token's logits are not kept, so it is always computed.

@@ -132,7 +132,7 @@ impl Session {
 fn longest(model: &Model) -> u64 {
     let context_length = model.config().context_length;
     let bytes = |(cache_type, _): &(CacheType, u8)| {
-        model.decoder().new_cache(*cache_type).shape().written_bytes(context_length)
+        model.decoder().new_cache(*cache_type).longest_written(context_length)
     };
     let cache = CACHE_TYPES.iter().map(bytes).max().unwrap_or(0);
     let rest = HEADER_BYTES + 4 * context_length + 8 + HASH_BYTES;

@@ -200,19 +200,13 @@ impl ChatTemplate {
 
     /// The prompt tokens of `messages`, ending where the assistant's answer begins.
     ///
-    /// Special tokens in the rendered text are parsed. BOS is put in front if the file asks for it
-    /// and the template did not write it.
+    /// Special tokens in the rendered text are parsed; BOS and EOS are as in
+    /// [`Tokenizer::encode_prompt`].
     ///
     /// # Errors
     ///
     /// As [`apply`](Self::apply); [`Error::Tokenizer`].
     pub fn prompt_tokens(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
-        let mut tokens = tokenizer.encode(&self.apply(messages, true)?, Specials::Parse)?;
-        if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
-            && tokens.first() != Some(&bos)
-        {
-            tokens.insert(0, bos);
-        }
-        Ok(tokens)
+        tokenizer.encode_prompt(&self.apply(messages, true)?, Specials::Parse)
     }
 }

@@ -34,9 +34,8 @@ pub(super) fn open(start: &Path) -> Result<Checkpoint> {
     }
     let mut weights = Weights::open(folder, hf_files::weights(start)?)?;
     let mut tensors = Vec::new();
-    for name in config.family.names {
-        let n = if name.gguf.contains("{}") { config.n_blocks } else { 1 };
-        for block in 0..n {
+    for name in config.family.names.iter().filter(|name| !config.skips(name)) {
+        for block in 0..config.count(name) {
             tensors.extend(weights.take_module(&config, name, block)?);
         }
     }
@@ -106,7 +105,7 @@ impl Weights {
         let mut tensors = Vec::with_capacity(2);
         for suffix in ["weight", "bias"] {
             let gguf = format!("{gguf}.{suffix}");
-            let packed = name.hf_names().map(|hf| hf.replace("{}", &number));
+            let packed = config.hf_names(name).map(|hf| hf.replace("{}", &number));
             if suffix == "weight"
                 && let Some(module) = packed.into_iter().find(|hf| self.is_packed(hf))
             {
@@ -114,11 +113,13 @@ impl Weights {
                 continue;
             }
             let in_files = |hf: &str| format!("{}.{suffix}", hf.replace("{}", &number));
-            let found = name.hf_names().map(in_files).find_map(|hf| self.infos.remove_entry(&hf));
+            let mut names = config.hf_names(name).map(in_files);
+            let found = names.find_map(|hf| self.infos.remove_entry(&hf));
             if let Some((hf, place)) = found {
                 tensors.push(self.tensor(config, name.rows, (gguf, &hf), place)?);
-            } else if suffix == "weight" && !(config.tied && name.gguf == "output") {
-                return Err(self.missing(config.family.names, &gguf, &in_files(name.hf)));
+            } else if suffix == "weight" && !config.may_lack(name) {
+                let usual = config.hf_names(name).next().unwrap_or(name.hf);
+                return Err(self.missing(config.family.names, &gguf, &in_files(usual)));
             }
         }
         Ok(tensors)

@@ -2,175 +2,16 @@
 
 use std::path::Path;
 
+use super::hf_families::{
+    BLOCKS, DECODER_BLOCKS, Default, FAMILIES, FEED_FORWARD, FIELDS, Family, GATED, HEAD_FIELDS,
+    HEADS, HIDDEN, KV_HEADS, Key, MAX_HEAD_DIM, MAX_SIZE, PART, Rotary,
+};
 use super::hf_json::Document;
-use super::hf_names::{self, Name};
+use super::hf_names::Name;
 use super::hf_packing::Packing;
 use super::hf_rope::{self, Scaling};
 use super::metadata::{Metadata, Value};
 use crate::error::{Error, Result};
-
-/// One row for each model type that can be read.
-#[derive(Debug)]
-pub(super) struct Family {
-    /// `model_type` in `config.json`.
-    model_type: &'static str,
-    /// `general.architecture` in GGUF.
-    architecture: &'static str,
-    keys: &'static [Key],
-    rotary: Rotary,
-    /// The field that names the activation, its default, and the names that mean what the
-    /// architecture computes.
-    activation: (&'static str, &'static str, &'static [&'static str]),
-    /// Tensor names.
-    pub(super) names: &'static [Name],
-}
-
-/// A GGUF key without the architecture's prefix, and the fields of `config.json` that hold it.
-#[derive(Debug)]
-struct Key {
-    gguf: &'static str,
-    hf: &'static [&'static str],
-    default: Default,
-}
-
-/// What transformers takes if the field is absent; also says the field's type.
-#[derive(Clone, Copy, Debug)]
-enum Default {
-    /// An integer without a default, of at most that.
-    Required(u64),
-    /// An integer whose GGUF key is left out as well.
-    Absent,
-    Size(u64),
-    /// That many times the hidden size, which stands above in the table.
-    Widths(u64),
-    Number(f32),
-    Truth(bool),
-}
-
-/// How many elements of a head rotate.
-#[derive(Debug)]
-enum Rotary {
-    /// The field's number.
-    Elements(&'static [&'static str], u64),
-    /// All.
-    Whole,
-    /// That part of the head, rounded down.
-    Part(&'static [&'static str], f64),
-}
-
-const fn key(gguf: &'static str, hf: &'static [&'static str], default: Default) -> Key {
-    Key { gguf, hf, default }
-}
-
-const HIDDEN: &str = "embedding_length";
-const BLOCKS: &str = "block_count";
-const HEADS: &str = "attention.head_count";
-const KV_HEADS: &str = "attention.head_count_kv";
-const BLOCK_FIELDS: &[&str] = &["n_layer", "num_hidden_layers"];
-const HEAD_FIELDS: &[&str] = &["n_head", "num_attention_heads"];
-const PART: &[&str] =
-    &["rope_parameters.partial_rotary_factor", "partial_rotary_factor", "rotary_pct"];
-
-/// All families; a new one is a row here and one in the architectures' table.
-static FAMILIES: &[Family] = &[
-    Family {
-        model_type: "gptj",
-        architecture: "gptj",
-        keys: &[
-            key("context_length", &["n_positions", "max_position_embeddings"], Default::Size(2048)),
-            key(HIDDEN, &["n_embd", "hidden_size"], Default::Required(MAX_WIDTH)),
-            key(BLOCKS, BLOCK_FIELDS, Default::Required(MAX_BLOCKS)),
-            key("feed_forward_length", &["n_inner"], Default::Widths(4)),
-            key(HEADS, HEAD_FIELDS, Default::Required(MAX_HEADS)),
-            key("attention.layer_norm_epsilon", &["layer_norm_epsilon"], Default::Number(1e-5)),
-            key("vocab_size", &["vocab_size"], Default::Absent),
-        ],
-        rotary: Rotary::Elements(&["rotary_dim"], 64),
-        activation: (
-            "activation_function",
-            "gelu_new",
-            &["gelu_new", "gelu_fast", "gelu_pytorch_tanh"],
-        ),
-        names: hf_names::GPTJ,
-    },
-    Family {
-        model_type: "llama",
-        architecture: "llama",
-        keys: &[
-            key("context_length", &["max_position_embeddings"], Default::Size(2048)),
-            key(HIDDEN, &["hidden_size"], Default::Required(MAX_WIDTH)),
-            key(BLOCKS, BLOCK_FIELDS, Default::Required(MAX_BLOCKS)),
-            key("feed_forward_length", &["intermediate_size"], Default::Required(MAX_SIZE)),
-            key(HEADS, HEAD_FIELDS, Default::Required(MAX_HEADS)),
-            key(KV_HEADS, &["num_key_value_heads"], Default::Absent),
-            key("attention.layer_norm_rms_epsilon", &["rms_norm_eps"], Default::Number(1e-6)),
-            key("vocab_size", &["vocab_size"], Default::Absent),
-        ],
-        rotary: Rotary::Whole,
-        activation: ("hidden_act", "silu", &["silu", "swish"]),
-        names: hf_names::LLAMA,
-    },
-    Family {
-        model_type: "gpt_neox",
-        architecture: "gptneox",
-        keys: &[
-            key("context_length", &["max_position_embeddings"], Default::Size(2048)),
-            key(HIDDEN, &["hidden_size"], Default::Required(MAX_WIDTH)),
-            key(BLOCKS, BLOCK_FIELDS, Default::Required(MAX_BLOCKS)),
-            key("feed_forward_length", &["intermediate_size"], Default::Required(MAX_SIZE)),
-            key(HEADS, HEAD_FIELDS, Default::Required(MAX_HEADS)),
-            key("attention.layer_norm_epsilon", &["layer_norm_eps"], Default::Number(1e-5)),
-            key("use_parallel_residual", &["use_parallel_residual"], Default::Truth(true)),
-            key("vocab_size", &["vocab_size"], Default::Absent),
-        ],
-        rotary: Rotary::Part(PART, 0.25),
-        activation: ("hidden_act", "gelu", &["gelu", "gelu_python"]),
-        names: hf_names::GPTNEOX,
-    },
-];
-
-/// Fields of `config.json` that anything here reads.
-static FIELDS: &[&str] = &[
-    "activation_function",
-    "bos_token_id",
-    "eos_token_id",
-    "head_dim",
-    "hidden_act",
-    "hidden_size",
-    "intermediate_size",
-    "layer_norm_eps",
-    "layer_norm_epsilon",
-    "max_position_embeddings",
-    "model_type",
-    "n_embd",
-    "n_head",
-    "n_inner",
-    "n_layer",
-    "n_positions",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "num_key_value_heads",
-    "pad_token_id",
-    "partial_rotary_factor",
-    "quantization_config",
-    "rms_norm_eps",
-    "rope_parameters",
-    "rope_scaling",
-    "rope_theta",
-    "rotary_dim",
-    "rotary_emb_base",
-    "rotary_pct",
-    "tie_word_embeddings",
-    "use_parallel_residual",
-    "vocab_size",
-];
-
-const MAX_BLOCKS: u64 = 1024;
-const MAX_HEADS: u64 = 4096;
-const MAX_WIDTH: u64 = 1 << 17;
-const MAX_HEAD_DIM: u64 = 1 << 16;
-/// Above any context length or width; products of two still fit in 64 bits.
-const MAX_SIZE: u64 = 1 << 24;
 
 /// What the loader needs to know of a configuration, besides the metadata.
 #[derive(Debug)]
@@ -178,16 +19,50 @@ pub(super) struct Config {
     pub(super) document: Document,
     pub(super) family: &'static Family,
     pub(super) n_blocks: usize,
+    /// Blocks of a decoder that has an encoder before it.
+    pub(super) n_decoder_blocks: usize,
     pub(super) hidden_size: usize,
     pub(super) n_heads: usize,
     pub(super) n_kv_heads: usize,
     pub(super) head_dim: usize,
     /// Whether the output head may be missing because it is the embedding.
     pub(super) tied: bool,
+    /// Whether the feed-forward block has a gate.
+    pub(super) gated: bool,
     /// Divisors of the rotary frequencies (Llama 3), `n_rot / 2` of them.
     pub(super) rope_factors: Option<Vec<f32>>,
     /// How matrices are packed in four bits, if they are.
     pub(super) packing: Option<Packing>,
+}
+
+impl Config {
+    /// How many modules have that name, for one block each.
+    pub(super) fn count(&self, name: &Name) -> usize {
+        match name.gguf {
+            gguf if !gguf.contains("{}") => 1,
+            gguf if gguf.starts_with("dec.") => self.n_decoder_blocks,
+            _ => self.n_blocks,
+        }
+    }
+
+    /// Whether the files may lack the module: a tied head.
+    pub(super) fn may_lack(&self, name: &Name) -> bool {
+        self.tied && name.gguf == "output"
+    }
+
+    /// Whether the files' copy of the module is not to be read: T5's tied head, by which other
+    /// readers would not know that it is tied, and a gate without its use.
+    pub(super) fn skips(&self, name: &Name) -> bool {
+        let copies_embedding = self.n_decoder_blocks > 0 && self.tied && name.gguf == "output";
+        copies_embedding || (!self.gated && name.gguf.ends_with(".ffn_gate"))
+    }
+
+    /// What the files may call the module.
+    pub(super) fn hf_names(&self, name: &Name) -> impl Iterator<Item = &'static str> {
+        // T5 has another name for the layer beside a gate.
+        let foreign = if self.gated { ".wi" } else { ".wi_1" };
+        name.hf_names().filter(move |name| !name.ends_with(foreign))
+    }
 }
 
 /// Reads `config.json` of `folder` into `metadata`.
@@ -208,16 +83,26 @@ pub(super) fn read(folder: &Path, metadata: &mut Metadata) -> Result<Config> {
     let n_rot = reader.n_rot(&family.rotary, head_dim)?;
     let rope_factors = reader.rope(n_rot)?;
     let n_blocks = reader.written(BLOCKS)?.unwrap_or(0);
-    let tied = document.truth("tie_word_embeddings")?.unwrap_or(false);
+    let n_decoder_blocks = reader.written(DECODER_BLOCKS)?.unwrap_or(0);
+    let encodes = n_decoder_blocks > 0;
+    if encodes {
+        let start = document.integer(&["decoder_start_token_id", "pad_token_id"])?.unwrap_or(0);
+        reader.set_size("decoder_start_token_id", start);
+    }
+    // T5's heads are tied unless the configuration says otherwise.
+    let tied = document.truth("tie_word_embeddings")?.unwrap_or(encodes);
+    let gated = !encodes || document.text(&[FEED_FORWARD])? == Some(GATED);
     let size = |n: u64| usize::try_from(n).expect("checked to be at most 2^24");
     Ok(Config {
         family,
         n_blocks: size(n_blocks),
+        n_decoder_blocks: size(n_decoder_blocks),
         hidden_size: size(hidden_size),
         n_heads: size(n_heads),
         n_kv_heads: size(n_kv_heads),
         head_dim: size(head_dim),
         tied,
+        gated,
         rope_factors,
         packing,
         document,
@@ -324,7 +209,7 @@ impl Reader<'_> {
     }
 
     fn head_dim(&mut self, hidden_size: u64, n_heads: u64) -> Result<u64> {
-        if let Some(explicit) = self.size(&["head_dim"], MAX_HEAD_DIM)? {
+        if let Some(explicit) = self.size(&["head_dim", "d_kv"], MAX_HEAD_DIM)? {
             self.set_size("attention.key_length", explicit);
             self.set_size("attention.value_length", explicit);
             return Ok(explicit);
@@ -341,6 +226,7 @@ impl Reader<'_> {
 
     fn n_rot(&mut self, rotary: &Rotary, head_dim: u64) -> Result<u64> {
         let n_rot = match *rotary {
+            Rotary::Nothing => return Ok(0),
             Rotary::Elements(names, default) => self.size(names, MAX_HEAD_DIM)?.unwrap_or(default),
             Rotary::Whole => {
                 let part = self.document.positive(PART)?.unwrap_or(1.0);
@@ -366,6 +252,9 @@ impl Reader<'_> {
 
     /// Writes the rotary base and linear scaling; returns the divisors of Llama 3's scaling.
     fn rope(&mut self, n_rot: u64) -> Result<Option<Vec<f32>>> {
+        if n_rot == 0 {
+            return Ok(None);
+        }
         let names = ["rope_parameters.rope_theta", "rope_theta", "rotary_emb_base"];
         let theta = match self.prefix {
             // transformers' GPT-J knows no other base.

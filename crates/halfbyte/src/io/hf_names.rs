@@ -88,6 +88,45 @@ pub(super) static GPTNEOX: &[Name] = &[
     Name { gguf: "output", hf: "embed_out", alias: Some("lm_head"), rows: Rows::Same },
 ];
 
+/// Versions before 1.1 have no gate, and call the other first layer `wi`.
+pub(super) static T5: &[Name] = &[
+    Name { alias: Some("encoder.embed_tokens"), ..same("token_embd", "shared") },
+    same("enc.blk.{}.attn_norm", "encoder.block.{}.layer.0.layer_norm"),
+    same("enc.blk.{}.attn_q", "encoder.block.{}.layer.0.SelfAttention.q"),
+    same("enc.blk.{}.attn_k", "encoder.block.{}.layer.0.SelfAttention.k"),
+    same("enc.blk.{}.attn_v", "encoder.block.{}.layer.0.SelfAttention.v"),
+    same("enc.blk.{}.attn_o", "encoder.block.{}.layer.0.SelfAttention.o"),
+    same("enc.blk.0.attn_rel_b", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias"),
+    same("enc.blk.{}.ffn_norm", "encoder.block.{}.layer.1.layer_norm"),
+    same("enc.blk.{}.ffn_gate", "encoder.block.{}.layer.1.DenseReluDense.wi_0"),
+    Name {
+        alias: Some("encoder.block.{}.layer.1.DenseReluDense.wi"),
+        ..same("enc.blk.{}.ffn_up", "encoder.block.{}.layer.1.DenseReluDense.wi_1")
+    },
+    same("enc.blk.{}.ffn_down", "encoder.block.{}.layer.1.DenseReluDense.wo"),
+    same("enc.output_norm", "encoder.final_layer_norm"),
+    same("dec.blk.{}.attn_norm", "decoder.block.{}.layer.0.layer_norm"),
+    same("dec.blk.{}.attn_q", "decoder.block.{}.layer.0.SelfAttention.q"),
+    same("dec.blk.{}.attn_k", "decoder.block.{}.layer.0.SelfAttention.k"),
+    same("dec.blk.{}.attn_v", "decoder.block.{}.layer.0.SelfAttention.v"),
+    same("dec.blk.{}.attn_o", "decoder.block.{}.layer.0.SelfAttention.o"),
+    same("dec.blk.0.attn_rel_b", "decoder.block.0.layer.0.SelfAttention.relative_attention_bias"),
+    same("dec.blk.{}.cross_attn_norm", "decoder.block.{}.layer.1.layer_norm"),
+    same("dec.blk.{}.cross_attn_q", "decoder.block.{}.layer.1.EncDecAttention.q"),
+    same("dec.blk.{}.cross_attn_k", "decoder.block.{}.layer.1.EncDecAttention.k"),
+    same("dec.blk.{}.cross_attn_v", "decoder.block.{}.layer.1.EncDecAttention.v"),
+    same("dec.blk.{}.cross_attn_o", "decoder.block.{}.layer.1.EncDecAttention.o"),
+    same("dec.blk.{}.ffn_norm", "decoder.block.{}.layer.2.layer_norm"),
+    same("dec.blk.{}.ffn_gate", "decoder.block.{}.layer.2.DenseReluDense.wi_0"),
+    Name {
+        alias: Some("decoder.block.{}.layer.2.DenseReluDense.wi"),
+        ..same("dec.blk.{}.ffn_up", "decoder.block.{}.layer.2.DenseReluDense.wi_1")
+    },
+    same("dec.blk.{}.ffn_down", "decoder.block.{}.layer.2.DenseReluDense.wo"),
+    same("dec.output_norm", "decoder.final_layer_norm"),
+    same("output", "lm_head"),
+];
+
 /// Ends of names that old checkpoints carry and no weight has: masks and frequencies.
 pub(super) static BUFFERS: &[&str] = &[
     ".attn.bias",

@@ -2,7 +2,8 @@
 //!
 //! Two kinds of keys are not GGUF's own, but ours: `tokenizer.ggml.eos_token_ids` lists all end
 //! tokens if there are several, and `tokenizer.ggml.{bos,eos,…}_token` give a special token's text
-//! where no file gives its id.
+//! where no file gives its id. Those of tokens that were added to a SentencePiece model are described
+//! in the tokenizer's `added.rs`.
 
 use std::fmt;
 use std::path::Path;
@@ -50,14 +51,36 @@ fn source(folder: &Path, facts: &Facts<'_>, metadata: &mut Metadata) -> Result<T
     if let Some(json) = file("tokenizer.json")? {
         return Ok(TokenizerSource::Json(json));
     }
-    if let Some(model) = file("tokenizer.model")? {
-        return Ok(TokenizerSource::SentencePiece(model));
+    for name in ["tokenizer.model", "spiece.model"] {
+        if let Some(model) = file(name)? {
+            added_tokens(folder, facts, metadata)?;
+            return Ok(TokenizerSource::SentencePiece(model));
+        }
     }
     if !folder.join("vocab.json").exists() || !folder.join("merges.txt").exists() {
         return Ok(TokenizerSource::None);
     }
     byte_level_bpe(folder, facts, metadata)?;
     Ok(TokenizerSource::Metadata)
+}
+
+/// Writes what was added to T5's SentencePiece model: its `<extra_id_N>`, and the tokens of
+/// `added_tokens.json`.
+fn added_tokens(folder: &Path, facts: &Facts<'_>, metadata: &mut Metadata) -> Result<()> {
+    if facts.config.text(&["model_type"])? != Some("t5") {
+        return Ok(());
+    }
+    let n_extra = facts.tokenizer_config.integer(&["extra_ids"])?.unwrap_or(100);
+    metadata.set("tokenizer.ggml.extra_ids", Value::U64(n_extra));
+    let mut added = vocabulary_or_empty(&folder.join("added_tokens.json"))?;
+    if !added.is_empty() {
+        added.sort_unstable();
+        let (ids, texts): (Vec<u32>, Vec<String>) = added.into_iter().unzip();
+        let texts = texts.into_iter().map(String::into_bytes).collect();
+        metadata.set("tokenizer.ggml.added_tokens", Value::Strings(texts));
+        metadata.set("tokenizer.ggml.added_token_ids", Value::U32s(ids));
+    }
+    Ok(())
 }
 
 /// The files that say something about special tokens.
@@ -72,7 +95,8 @@ impl<'a> Facts<'a> {
     fn read(folder: &Path, config: &'a Document) -> Result<Self> {
         let ids = ["bos_token_id", "eos_token_id", "pad_token_id"];
         let texts = ["bos_token", "eos_token", "unk_token", "pad_token"];
-        let about = ["add_bos_token", "add_eos_token", "chat_template", "tokenizer_class"];
+        let about =
+            ["add_bos_token", "add_eos_token", "chat_template", "extra_ids", "tokenizer_class"];
         let tokenizer_fields: Vec<_> = texts.iter().chain(&about).copied().collect();
         let document = |name: &str, fields: &[&str]| Document::read(folder.join(name), fields);
         Ok(Self {

@@ -25,6 +25,7 @@ mod gguf_value;
 mod gguf_writer;
 mod hf;
 mod hf_config;
+mod hf_families;
 mod hf_files;
 mod hf_json;
 mod hf_names;

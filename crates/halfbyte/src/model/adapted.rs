@@ -1,13 +1,15 @@
-//! Which rows of a pass have adapters, and adding what those say.
+//! Caches with adapters, which rows of a pass have them, and adding what those say.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::adapter::Site;
-use super::batch::Step;
-use crate::error::Result;
+use super::adapter::{Adapter, Site};
+use super::batch::Seq;
+use super::cache::KvCache;
+use super::decoder::Decoder;
+use crate::error::{Error, Result};
 use crate::kernels::{Brake, Source, Team};
-use crate::nn::{LowRankSet, LowRankSpace, RowsFrom};
+use crate::nn::{CacheType, LowRankSet, LowRankSpace, RowsFrom};
 
 /// Neighbouring rows with the same adapters.
 #[derive(Debug)]
@@ -23,10 +25,42 @@ pub(super) struct Adapted {
     space: LowRankSpace,
 }
 
+impl Decoder {
+    /// An empty cache whose tokens are read with `adapters`, each multiplied by its number.
+    ///
+    /// The adapters are packed when they are first used.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for an adapter of a model of another shape or a number that is not finite,
+    /// [`Error::OutOfMemory`].
+    pub fn new_cache_with(
+        &self,
+        cache_type: CacheType,
+        adapters: &[(Adapter, f32)],
+    ) -> Result<KvCache> {
+        Ok(self.new_cache(cache_type).read_with(self.attach(adapters)?))
+    }
+
+    /// Makes `adapters` ready to be read with; `None` where there are none.
+    pub(super) fn attach(&self, adapters: &[(Adapter, f32)]) -> Result<Option<Arc<LowRankSet>>> {
+        let mut members = Vec::with_capacity(adapters.len());
+        for (adapter, scale) in adapters {
+            adapter.check_fits(&self.config)?;
+            if !scale.is_finite() {
+                return Err(Error::config("adapter scale", format!("{scale} is not finite")));
+            }
+            let packed = self.threads.install(|| adapter.packed(&self.config))?;
+            members.push((packed, *scale));
+        }
+        Ok((!members.is_empty()).then(|| Arc::new(LowRankSet::new(members))))
+    }
+}
+
 impl Adapted {
-    /// Finds out about the rows of all steps' new tokens.
-    pub(super) fn prepare(&mut self, steps: &[Step<'_>]) {
-        self.runs = runs(steps, |step| step.tokens.len());
+    /// Finds out about the rows of all sequences' new tokens.
+    pub(super) fn prepare(&mut self, seqs: &[Seq<'_>]) {
+        self.runs = runs(seqs, |seq| seq.n);
     }
 
     /// Forgets the adapters, which would live as long as the workspace.
@@ -76,14 +110,14 @@ fn add_runs(
     Ok(())
 }
 
-/// The runs of rows with adapters, where a step has `n_rows` of them.
-pub(super) fn runs(steps: &[Step<'_>], n_rows: impl Fn(&Step<'_>) -> usize) -> Vec<Run> {
+/// The runs of rows with adapters, where a sequence has `n_rows` of them.
+pub(super) fn runs(seqs: &[Seq<'_>], n_rows: impl Fn(&Seq<'_>) -> usize) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut row = 0;
-    for step in steps {
-        let rows = row..row + n_rows(step);
+    for seq in seqs {
+        let rows = row..row + n_rows(seq);
         row = rows.end;
-        let Some(adapters) = step.cache.adapters().filter(|_| !rows.is_empty()) else { continue };
+        let Some(adapters) = seq.cache.adapters().filter(|_| !rows.is_empty()) else { continue };
         match runs.last_mut() {
             Some(last) if last.rows.end == rows.start && last.adapters.is_same(adapters) => {
                 last.rows.end = rows.end;

@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
-use super::architecture::Mlp;
 use super::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::io::{AdapterFile, Base, Delta};
@@ -65,8 +64,10 @@ impl Adapter {
     /// [`Error::Io`], [`Error::Malformed`], [`Error::UnsupportedFormat`],
     /// [`Error::UnsupportedEncoding`]; [`Error::MissingTensor`] for A without B; [`Error::Shape`]
     /// for matrices of another size than the model's; [`Error::Config`] for what is no plain LoRA
-    /// (DoRA, trained biases, whole modules), or changes what this model does not have.
+    /// (DoRA, trained biases, whole modules), or changes what this model does not have, and for
+    /// every encoder-decoder model.
     pub fn open(path: impl AsRef<Path>, config: &ModelConfig) -> Result<Self> {
+        refuse_encoder(path.as_ref(), config)?;
         let base = Base {
             architecture: config.architecture.name,
             n_heads: config.n_heads,
@@ -111,6 +112,7 @@ impl Adapter {
 
     /// [`Error::Config`] if it was opened for a model of another shape.
     pub(crate) fn check_fits(&self, config: &ModelConfig) -> Result<()> {
+        refuse_encoder(self.path(), config)?;
         if self.0.shape == shape(config) {
             return Ok(());
         }
@@ -142,9 +144,23 @@ impl Site {
     }
 }
 
+/// [`Error::Config`] for a model with an encoder: [`Site`] knows the matrices of a single stack of
+/// blocks.
+fn refuse_encoder(path: &Path, config: &ModelConfig) -> Result<()> {
+    if config.encoder.is_none() {
+        return Ok(());
+    }
+    let reason = format!(
+        "LoRA adapters run beside decoder-only models, not beside {}: add the adapter to the \
+         weights where it was trained, and open the model that this makes",
+        config.architecture.name
+    );
+    Err(Error::config(format!("adapter {}", path.display()), reason))
+}
+
 /// The numbers that A and B depend on.
 pub(super) fn shape(config: &ModelConfig) -> LowRankShape {
-    let gated = usize::from(config.architecture.mlp == Mlp::GatedSilu);
+    let gated = usize::from(config.mlp.is_gated());
     let fused = usize::from(config.architecture.fused_qkv);
     [
         config.n_layers,
@@ -170,7 +186,7 @@ fn place(config: &ModelConfig, name: &str) -> Option<Place> {
     let (block, stem) = stem.strip_prefix("blk.")?.split_once('.')?;
     let block =
         block.parse().ok().filter(|b: &usize| *b < config.n_layers && b.to_string() == block)?;
-    let gated = config.architecture.mlp == Mlp::GatedSilu;
+    let gated = config.mlp.is_gated();
     let fused = config.architecture.fused_qkv;
     match stem {
         "attn_qkv" if fused => at(Site::Qkv(block), 0, (q + 2 * kv, hidden_size)),

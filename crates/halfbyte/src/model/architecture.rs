@@ -1,4 +1,4 @@
-//! Decoder-only architectures as data: one row of [`ARCHITECTURES`] each, run by one decoder.
+//! Architectures as data: one row of [`ARCHITECTURES`] each, run by one decoder.
 
 /// How the residual stream passes a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +20,15 @@ pub enum Norm {
     Layer,
 }
 
-/// Which pairs of a head's first `n_rot` elements rotate together.
+/// How positions enter: which pairs of a head's first `n_rot` elements rotate together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotary {
     /// (2i, 2i + 1): GPT-J, and LLaMA in GGUF's row order.
     Interleaved,
     /// (i, i + `n_rot`/2): GPT-NeoX.
     Halves,
+    /// None: each head adds a learned bias to a score by the distance of key and query (T5).
+    None,
 }
 
 /// The feed-forward block.
@@ -34,10 +36,21 @@ pub enum Rotary {
 pub enum Mlp {
     /// `down(silu(gate(x)) · up(x))`.
     GatedSilu,
+    /// `down(gelu(gate(x)) · up(x))` with the tanh form of GELU.
+    GatedGeluTanh,
     /// `down(gelu(up(x)))` with the tanh form of GELU.
     GeluTanh,
     /// `down(gelu(up(x)))` with the exact erf form of GELU.
     GeluErf,
+    /// `down(relu(up(x)))`.
+    Relu,
+}
+
+impl Mlp {
+    /// Whether a second first layer, the gate, is multiplied in.
+    pub fn is_gated(self) -> bool {
+        matches!(self, Self::GatedSilu | Self::GatedGeluTanh)
+    }
 }
 
 /// What makes one architecture differ from another. Biases are used wherever the file has them;
@@ -55,8 +68,12 @@ pub struct Architecture {
     pub residual: Residual,
     /// Rotary pairs in GGUF's row order.
     pub rotary: Rotary,
-    /// Feed-forward block.
+    /// Feed-forward block, unless the file lacks the gate: then it is [`Mlp::Relu`].
     pub mlp: Mlp,
+    /// Whether an encoder reads the prompt, and the decoder's blocks look at what it made of it.
+    pub encoder: bool,
+    /// Whether attention's scores are divided by √D.
+    pub scales_scores: bool,
     /// Whether Q, K and V are one tensor, `blk.N.attn_qkv`.
     pub fused_qkv: bool,
     /// Tensor stems (without `.bias`, with `blk.N.` left out) whose bias the maths needs.
@@ -72,6 +89,8 @@ pub static ARCHITECTURES: &[Architecture] = &[
         residual: Residual::ParallelShared,
         rotary: Rotary::Interleaved,
         mlp: Mlp::GeluTanh,
+        encoder: false,
+        scales_scores: true,
         fused_qkv: false,
         required_biases: &["ffn_up", "ffn_down", "output"],
     },
@@ -82,6 +101,8 @@ pub static ARCHITECTURES: &[Architecture] = &[
         residual: Residual::Sequential,
         rotary: Rotary::Interleaved,
         mlp: Mlp::GatedSilu,
+        encoder: false,
+        scales_scores: true,
         fused_qkv: false,
         required_biases: &[],
     },
@@ -92,8 +113,23 @@ pub static ARCHITECTURES: &[Architecture] = &[
         residual: Residual::Parallel,
         rotary: Rotary::Halves,
         mlp: Mlp::GeluErf,
+        encoder: false,
+        scales_scores: true,
         fused_qkv: true,
         required_biases: &["ffn_up", "ffn_down"],
+    },
+    // T5 1.0 has no gate; 1.1, flan and FastChat have one.
+    Architecture {
+        name: "t5",
+        hf_model_type: "t5",
+        norm: Norm::Rms,
+        residual: Residual::Sequential,
+        rotary: Rotary::None,
+        mlp: Mlp::GatedGeluTanh,
+        encoder: true,
+        scales_scores: false,
+        fused_qkv: false,
+        required_biases: &[],
     },
 ];
 

@@ -1,7 +1,8 @@
-//! What goes into a pass over the decoder, and what comes out.
+//! What a forward pass is given, and what it gives back.
 
+use super::cache::KvCache;
 use crate::cancel::Cancel;
-use crate::nn::KvCache;
+use crate::nn::{Bias, BlockCache};
 
 /// What a [`Step`] wants back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,11 @@ pub enum Want {
 }
 
 /// Some new tokens of one sequence.
+///
+/// An encoder-decoder model's sequence is its prompt, which the encoder reads, and the answer. Only
+/// the prompt's last token and those of the answer have logits, only the prompt has hidden states,
+/// and all of them come in one step. The prompt ends where
+/// [`end_prompt_at`](KvCache::end_prompt_at) says, else with the first step that wants logits.
 #[derive(Debug)]
 pub struct Step<'a> {
     /// The sequence so far; the new tokens are appended.
@@ -45,25 +51,47 @@ pub struct Outputs {
     pub hidden: Vec<f32>,
 }
 
-impl Step<'_> {
-    /// Rows of logits that the step wants.
+/// New tokens of one sequence, as the blocks see them.
+#[derive(Debug)]
+pub(super) struct Seq<'a> {
+    /// Keys and values of the tokens before, and the adapters that all are read with.
+    pub(super) cache: &'a mut BlockCache,
+    /// New tokens, at least one.
+    pub(super) n: usize,
+    pub(super) want: Want,
+    /// Keys and values of the prompt, where the blocks look at one.
+    pub(super) prompt: Option<&'a BlockCache>,
+}
+
+/// The rows of a pass: the new tokens of its sequences, one after the other.
+#[derive(Debug)]
+pub(super) struct Rows<'a, 's> {
+    pub(super) seqs: &'a mut [Seq<'s>],
+    /// Whether tokens see those that follow them, too: in an encoder.
+    pub(super) both_ways: bool,
+    /// What distances add to scores.
+    pub(super) bias: Option<Bias<'a>>,
+}
+
+impl Seq<'_> {
+    /// Rows of logits that are wanted.
     pub(super) fn n_logits(&self) -> usize {
         match self.want {
             Want::Nothing | Want::Hidden => 0,
             Want::LastLogits => 1,
-            Want::AllLogits => self.tokens.len(),
+            Want::AllLogits => self.n,
         }
     }
 }
 
 /// The rows of a pass whose hidden states are wanted, and those whose logits are.
-pub(super) fn wanted_rows(steps: &[Step<'_>]) -> (Vec<usize>, Vec<usize>) {
+pub(super) fn wanted_rows(seqs: &[Seq<'_>]) -> (Vec<usize>, Vec<usize>) {
     let (mut for_hidden, mut for_logits) = (Vec::new(), Vec::new());
     let mut row = 0;
-    for step in steps {
-        let end = row + step.tokens.len();
-        for_logits.extend(end - step.n_logits()..end);
-        if step.want == Want::Hidden {
+    for seq in seqs {
+        let end = row + seq.n;
+        for_logits.extend(end - seq.n_logits()..end);
+        if seq.want == Want::Hidden {
             for_hidden.extend(row..end);
         }
         row = end;

@@ -1,6 +1,6 @@
 //! A model's numbers, read from metadata and checked once.
 
-use super::architecture::{Architecture, Residual};
+use super::architecture::{Architecture, Mlp, Norm, Residual, Rotary};
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, Metadata};
 
@@ -11,7 +11,11 @@ pub struct ModelConfig {
     pub architecture: &'static Architecture,
     /// The residual order after the metadata had its say.
     pub residual: Residual,
-    /// Blocks.
+    /// The feed-forward block after the tensors had theirs.
+    pub mlp: Mlp,
+    /// The encoder, for an encoder-decoder model.
+    pub encoder: Option<EncoderConfig>,
+    /// Blocks; the decoder's, if there is an encoder.
     pub n_layers: usize,
     /// E: width of the residual stream.
     pub hidden_size: usize,
@@ -27,7 +31,8 @@ pub struct ModelConfig {
     pub feed_forward: usize,
     /// V: rows of the output head.
     pub vocab_size: usize,
-    /// Tokens that the model was trained on at once.
+    /// Tokens that the model was trained on at once: for an encoder-decoder model those of the
+    /// prompt and the answer together, and 2048 if the file says less.
     pub context_length: usize,
     /// The normalization's epsilon.
     pub norm_eps: f32,
@@ -39,6 +44,19 @@ pub struct ModelConfig {
     pub rope_freq_factors: Option<Vec<f32>>,
 }
 
+/// What an encoder-decoder model (T5) has besides a decoder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncoderConfig {
+    /// The encoder's blocks.
+    pub n_layers: usize,
+    /// Classes of distances that have a bias of their own; even.
+    pub n_buckets: usize,
+    /// Distances from here on are one class.
+    pub max_distance: usize,
+    /// The token that every answer starts from.
+    pub start_token: u32,
+}
+
 /// Upper bounds for the numbers of a model file; far above any real model, far below trouble.
 const MAX_LAYERS: u64 = 1024;
 const MAX_HEADS: u64 = 4096;
@@ -46,6 +64,9 @@ const MAX_WIDTH: u64 = 1 << 17;
 const MAX_FEED_FORWARD: u64 = 1 << 20;
 const MAX_VOCAB: u64 = 1 << 21;
 const MAX_CONTEXT: u64 = 1 << 24;
+const MAX_BUCKETS: u64 = 1 << 12;
+/// Distances have no end, and FastChat-T5, trained on 2048 tokens, says 512 as its ancestors do.
+const ENCODED_CONTEXT: usize = 2048;
 
 impl ModelConfig {
     /// Reads and checks the configuration of `checkpoint`.
@@ -61,7 +82,7 @@ impl ModelConfig {
                 found: name.to_owned(),
                 supported: Architecture::supported(),
             })?;
-        let keys = Keys { meta, arch: name };
+        let keys = Keys { meta, architecture };
         let hidden_size = keys.size("embedding_length", MAX_WIDTH)?;
         let n_heads = keys.size("attention.head_count", MAX_HEADS)?;
         let n_kv_heads = keys.size_or("attention.head_count_kv", MAX_HEADS, n_heads)?;
@@ -76,13 +97,7 @@ impl ModelConfig {
         if keys.size_or("attention.value_length", MAX_WIDTH, head_dim)? != head_dim {
             return Err(keys.invalid("attention.value_length", "differs from key_length".into()));
         }
-        let n_rot = keys.size_or("rope.dimension_count", MAX_WIDTH, head_dim)?;
-        if n_rot > head_dim || n_rot % 2 != 0 {
-            return Err(keys.invalid(
-                "rope.dimension_count",
-                format!("{n_rot} is odd or above the head size {head_dim}"),
-            ));
-        }
+        let n_rot = keys.n_rot(head_dim)?;
         let feed_forward =
             keys.size_or("feed_forward_length", MAX_FEED_FORWARD, 4 * hidden_size)?;
         let embedding = checkpoint.require("token_embd.weight")?;
@@ -103,10 +118,24 @@ impl ModelConfig {
             Residual::Parallel if !parallel => Residual::Sequential,
             other => other,
         };
+        let encoder = keys.encoder(vocab_size)?;
+        let gate = if encoder.is_some() { "dec.blk.0.ffn_gate" } else { "blk.0.ffn_gate" };
+        let has_gate = checkpoint.tensor(&format!("{gate}.weight")).is_some();
+        let n_layers = keys.size("block_count", MAX_LAYERS)?;
+        let context_length = keys.size("context_length", MAX_CONTEXT)?;
         Ok(Self {
             architecture,
             residual,
-            n_layers: keys.size("block_count", MAX_LAYERS)?,
+            mlp: if architecture.encoder && !has_gate { Mlp::Relu } else { architecture.mlp },
+            n_layers: match &encoder {
+                Some(_) => keys.size_or("decoder_block_count", MAX_LAYERS, n_layers)?,
+                None => n_layers,
+            },
+            context_length: match &encoder {
+                Some(_) => context_length.max(ENCODED_CONTEXT),
+                None => context_length,
+            },
+            encoder,
             hidden_size,
             n_heads,
             n_kv_heads,
@@ -114,7 +143,6 @@ impl ModelConfig {
             n_rot,
             feed_forward,
             vocab_size,
-            context_length: keys.size("context_length", MAX_CONTEXT)?,
             norm_eps: keys.norm_eps()?,
             rope_base: keys.positive("rope.freq_base", 10000.0)?,
             rope_linear_factor: keys.linear_factor()?,
@@ -126,12 +154,12 @@ impl ModelConfig {
 /// Typed look-ups under one architecture's prefix.
 struct Keys<'a> {
     meta: &'a Metadata,
-    arch: &'a str,
+    architecture: &'static Architecture,
 }
 
 impl Keys<'_> {
     fn key(&self, stem: &str) -> String {
-        format!("{}.{stem}", self.arch)
+        format!("{}.{stem}", self.architecture.name)
     }
 
     fn invalid(&self, stem: &str, reason: String) -> Error {
@@ -166,11 +194,52 @@ impl Keys<'_> {
     }
 
     fn norm_eps(&self) -> Result<f32> {
-        let stem = match Architecture::find(self.arch).map(|a| a.norm) {
-            Some(super::architecture::Norm::Rms) => "attention.layer_norm_rms_epsilon",
-            _ => "attention.layer_norm_epsilon",
+        let stem = match self.architecture.norm {
+            Norm::Rms => "attention.layer_norm_rms_epsilon",
+            Norm::Layer => "attention.layer_norm_epsilon",
         };
-        self.positive(stem, 1e-5)
+        self.positive(stem, if self.architecture.encoder { 1e-6 } else { 1e-5 })
+    }
+
+    fn n_rot(&self, head_dim: usize) -> Result<usize> {
+        if self.architecture.rotary == Rotary::None {
+            return Ok(0);
+        }
+        let n_rot = self.size_or("rope.dimension_count", MAX_WIDTH, head_dim)?;
+        if n_rot > head_dim || n_rot % 2 != 0 {
+            return Err(self.invalid(
+                "rope.dimension_count",
+                format!("{n_rot} is odd or above the head size {head_dim}"),
+            ));
+        }
+        Ok(n_rot)
+    }
+
+    fn encoder(&self, vocab_size: usize) -> Result<Option<EncoderConfig>> {
+        const BUCKETS: &str = "attention.relative_buckets_count";
+        const DISTANCE: &str = "attention.relative_max_distance";
+        const START: &str = "decoder_start_token_id";
+        if !self.architecture.encoder {
+            return Ok(None);
+        }
+        let n_buckets = self.size(BUCKETS, MAX_BUCKETS)?;
+        // Half of them look back, and half of those are for single distances.
+        if n_buckets < 4 || !n_buckets.is_multiple_of(4) {
+            return Err(self.invalid(BUCKETS, format!("{n_buckets} is no multiple of 4")));
+        }
+        // No GGUF writer stores it; all T5 models have 128.
+        let max_distance = self.size_or(DISTANCE, MAX_CONTEXT, 128)?;
+        if max_distance <= n_buckets / 2 {
+            let reason = format!("{max_distance} is not above half of the {n_buckets} buckets");
+            return Err(self.invalid(DISTANCE, reason));
+        }
+        let start = self.meta.u64(&self.key(START))?.unwrap_or(0);
+        let start_token = u32::try_from(start).ok().filter(|&id| (id as usize) < vocab_size);
+        let start_token = start_token.ok_or_else(|| {
+            self.invalid(START, format!("{start} is outside the vocabulary of {vocab_size}"))
+        })?;
+        let n_layers = self.size("block_count", MAX_LAYERS)?;
+        Ok(Some(EncoderConfig { n_layers, n_buckets, max_distance, start_token }))
     }
 
     fn linear_factor(&self) -> Result<f32> {

@@ -1,31 +1,31 @@
-//! The forward pass, once for all decoder-only architectures.
+//! The forward pass, once for all architectures.
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
 
 use super::adapted;
-use super::adapter::{self, Adapter, Site};
+use super::adapter::{self, Site};
 use super::architecture::{Mlp, Residual, Rotary};
-use super::batch::{self, Batch, Outputs, Step};
+use super::batch::{self, Batch, Outputs, Rows, Seq};
+use super::cache::KvCache;
 use super::config::ModelConfig;
-use super::weights::{Layer, Weights};
+use super::weights::{Layer, Stack, Weights};
 use super::workspace::Workspace;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::Checkpoint;
-use crate::kernels::{Brake, Isa, Needs, Packed, Picked, Plain, Team, Threads, limits, zeroed};
+use crate::kernels::{Brake, Isa, Needs, Picked, Plain, Team, Threads, zeroed};
 use crate::nn::{
-    Activated, Activation, AttentionShape, CacheShape, CacheType, KvCache, LowRankSet, NormWeights,
-    Rope, attention,
+    Activated, Activation, AttentionShape, CacheShape, CacheType, NormWeights, Rope, Sight,
+    attention,
 };
 
 /// A model's weights, ready to compute.
 #[derive(Debug)]
 pub struct Decoder {
-    config: ModelConfig,
-    weights: Weights,
-    rope: Rope,
-    threads: Threads,
+    pub(super) config: ModelConfig,
+    pub(super) weights: Weights,
+    pub(super) rope: Rope,
+    pub(super) threads: Threads,
     /// Workspaces of earlier passes, to be used again.
     spare: Mutex<Vec<Workspace>>,
 }
@@ -84,42 +84,6 @@ impl Decoder {
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
-    /// Bytes of the packed weights in memory.
-    pub fn packed_bytes(&self) -> usize {
-        self.weights.n_bytes()
-    }
-    /// Bytes of packed weights that a pass over one token reads: all but the embedding.
-    pub fn bytes_per_token(&self) -> usize {
-        self.weights.bytes_per_token()
-    }
-    /// Multiplications and additions that a pass does in its matrices: for each new token, and for
-    /// each row of logits.
-    pub fn ops_per_token(&self) -> (u64, u64) {
-        let head: u64 =
-            self.weights.output.parts.iter().map(|(linear, _)| ops(linear.weight())).sum();
-        (self.weights.matrices().map(ops).sum::<u64>() - head, head)
-    }
-
-    /// Reads the packed matrices once, as a pass over one token does, and computes nothing; returns
-    /// how long that took. The limit of decoding.
-    pub fn time_reading(&self) -> Duration {
-        let parts: Vec<&[u8]> = self.weights.matrices().map(Packed::bytes).collect();
-        self.threads.enter(|team| {
-            let start = Instant::now();
-            limits::read(team, &parts);
-            start.elapsed()
-        })
-    }
-
-    /// Multiplies int8 in registers for some milliseconds; returns operations per second. The limit
-    /// of prompts.
-    pub fn int8_ops_per_second(&self) -> f64 {
-        self.threads.enter(|team| {
-            let start = Instant::now();
-            limits::multiply(team) as f64 / start.elapsed().as_secs_f64()
-        })
-    }
-
     /// The instruction set that computes.
     pub fn isa(&self) -> Isa {
         self.threads.isa()
@@ -131,37 +95,7 @@ impl Decoder {
 
     /// An empty cache for this model. Memory is taken as tokens come.
     pub fn new_cache(&self, cache_type: CacheType) -> KvCache {
-        KvCache::new(self.cache_shape(cache_type))
-    }
-
-    /// An empty cache whose tokens are read with `adapters`, each multiplied by its number.
-    ///
-    /// The adapters are packed when they are first used.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] for an adapter of a model of another shape or a number that is not finite,
-    /// [`Error::OutOfMemory`].
-    pub fn new_cache_with(
-        &self,
-        cache_type: CacheType,
-        adapters: &[(Adapter, f32)],
-    ) -> Result<KvCache> {
-        Ok(self.new_cache(cache_type).read_with(self.attach(adapters)?))
-    }
-
-    /// Makes `adapters` ready to be read with; `None` where there are none.
-    pub(super) fn attach(&self, adapters: &[(Adapter, f32)]) -> Result<Option<Arc<LowRankSet>>> {
-        let mut members = Vec::with_capacity(adapters.len());
-        for (adapter, scale) in adapters {
-            adapter.check_fits(&self.config)?;
-            if !scale.is_finite() {
-                return Err(Error::config("adapter scale", format!("{scale} is not finite")));
-            }
-            let packed = self.threads.install(|| adapter.packed(&self.config))?;
-            members.push((packed, *scale));
-        }
-        Ok((!members.is_empty()).then(|| Arc::new(LowRankSet::new(members))))
+        KvCache::new(self.cache_shape(cache_type), self.config.encoder.is_some())
     }
 
     /// Reads back what [`KvCache::to_bytes`] wrote for this model.
@@ -170,10 +104,11 @@ impl Decoder {
     ///
     /// [`Error::Config`] if the bytes do not fit, [`Error::OutOfMemory`].
     pub fn cache_from_bytes(&self, cache_type: CacheType, bytes: &[u8]) -> Result<KvCache> {
-        KvCache::from_bytes(self.cache_shape(cache_type), bytes)
+        let has_prompt = self.config.encoder.is_some();
+        KvCache::from_bytes(self.cache_shape(cache_type), has_prompt, bytes)
     }
 
-    fn cache_shape(&self, cache_type: CacheType) -> CacheShape {
+    pub(super) fn cache_shape(&self, cache_type: CacheType) -> CacheShape {
         let ModelConfig { n_layers, n_kv_heads, head_dim, .. } = self.config;
         CacheShape { n_layers, n_kv_heads, head_dim, cache_type }
     }
@@ -182,10 +117,11 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a token outside the vocabulary, an empty step or another model's
-    /// cache, [`Error::Cancelled`], [`Error::OutOfMemory`]; then every cache is as before.
+    /// [`Error::Config`] for a token outside the vocabulary, an empty step, another model's cache, or
+    /// (see [`Step`](super::Step)) what an encoder-decoder model cannot give; [`Error::Cancelled`],
+    /// [`Error::OutOfMemory`]; then every cache is as before.
     pub fn forward(&self, batch: &mut Batch<'_>) -> Result<Outputs> {
-        for step in &mut batch.steps {
+        for step in &batch.steps {
             if step.tokens.is_empty() {
                 return Err(Error::config("tokens", "a step needs at least one"));
             }
@@ -195,17 +131,50 @@ impl Decoder {
             if step.cache.adapters().is_some_and(|a| !a.fits(&adapter::shape(&self.config))) {
                 return Err(Error::config("cache", "has adapters of a model of another shape"));
             }
-            step.cache.reserve(step.tokens.len())?;
         }
-        let mut space = self.lock_spare().pop().unwrap_or_default();
-        let result = self.threads.enter(|team| self.pass(team, batch, &mut space));
-        space.adapted.release();
-        self.lock_spare().push(space);
-        let outputs = result?;
-        for step in &mut batch.steps {
-            step.cache.advance(step.tokens.len());
+        if self.config.encoder.is_some() {
+            return self.forward_encoded(batch);
+        }
+        let tokens: Vec<u32> = batch.steps.iter().flat_map(|step| step.tokens).copied().collect();
+        let seqs = batch.steps.iter_mut().map(|step| Seq {
+            cache: &mut step.cache.own,
+            n: step.tokens.len(),
+            want: step.want,
+            prompt: None,
+        });
+        self.decode(&tokens, &mut seqs.collect::<Vec<_>>(), batch.cancel)
+    }
+
+    /// Computes one pass over the `tokens` of `seqs`.
+    pub(super) fn decode(
+        &self,
+        tokens: &[u32],
+        seqs: &mut [Seq<'_>],
+        cancel: Option<&Cancel>,
+    ) -> Result<Outputs> {
+        for seq in seqs.iter_mut() {
+            seq.cache.reserve(seq.n)?;
+        }
+        let work = |team: &Team<'_>, space: &mut Workspace| {
+            self.pass((team, &Brake::new(cancel)), tokens, seqs, space)
+        };
+        let outputs = self.with_space(work)?;
+        for seq in seqs {
+            seq.cache.advance(seq.n);
         }
         Ok(outputs)
+    }
+
+    /// Runs `work` on all threads, with a workspace.
+    pub(super) fn with_space<R: Send>(
+        &self,
+        work: impl FnOnce(&Team<'_>, &mut Workspace) -> R + Send,
+    ) -> R {
+        let mut space = self.lock_spare().pop().unwrap_or_default();
+        let result = self.threads.enter(|team| work(team, &mut space));
+        space.adapted.release();
+        self.lock_spare().push(space);
+        result
     }
 
     fn lock_spare(&self) -> std::sync::MutexGuard<'_, Vec<Workspace>> {
@@ -215,32 +184,35 @@ impl Decoder {
 
     fn pass(
         &self,
-        team: &Team<'_>,
-        batch: &mut Batch<'_>,
+        (team, brake): (&Team<'_>, &Brake<'_>),
+        tokens: &[u32],
+        seqs: &mut [Seq<'_>],
         space: &mut Workspace,
     ) -> Result<Outputs> {
-        let brake = &Brake::new(batch.cancel);
-        space.prepare(&self.config, &self.rope, &batch.steps)?;
-        for step in &batch.steps {
-            space.attention.reserve(team, step.cache.shape())?;
+        space.prepare(&self.config, &self.rope, seqs)?;
+        for seq in &*seqs {
+            space.attention.reserve(team, seq.cache.shape())?;
         }
-        let rows = batch.steps.iter().flat_map(|step| step.tokens).copied().collect::<Vec<_>>();
-        self.weights.embedding.rows(&rows, &mut space.hidden)?;
+        let n_positions = seqs.iter().map(|seq| seq.cache.len() + seq.n).max().unwrap_or(0);
+        let mut table = Vec::new();
+        let bias = self.weights.bias.as_ref().map(|bias| bias.fill(n_positions, &mut table));
+        let rows = &mut Rows { seqs, both_ways: false, bias: bias.transpose()? };
+        self.weights.embedding.rows(tokens, &mut space.hidden)?;
         for (i, layer) in self.weights.layers.iter().enumerate() {
-            self.block((team, brake), (layer, i), batch, space)?;
+            self.block((team, brake), (layer, i), rows, space)?;
             brake.check()?;
         }
-        let outputs = self.outputs((team, brake), &batch.steps, space)?;
+        let outputs = self.outputs((team, brake), rows.seqs, space)?;
         brake.check()?;
         Ok(outputs)
     }
 
-    /// One transformer block on all rows.
-    fn block(
+    /// One transformer block on all rows; its keys and values are layer `i` of the caches.
+    pub(super) fn block(
         &self,
         (team, brake): (&Team<'_>, &Brake<'_>),
         (layer, i): (&Layer, usize),
-        batch: &mut Batch<'_>,
+        rows: &mut Rows<'_, '_>,
         space: &mut Workspace,
     ) -> Result<()> {
         let sequential = self.config.residual == Residual::Sequential;
@@ -258,22 +230,43 @@ impl Decoder {
             // The feed-forward's input is the residual before attention adds to it.
             self.up((team, brake), (layer, i), space)?;
         }
-        self.attend((team, brake), i, batch, space);
-        let k = self.config.n_heads * self.config.head_dim;
-        let (_, attended) = Workspace::attention(&mut space.inner, &space.places);
-        let (rows, attended) = (attended.len() / k, Plain { x: attended, k });
-        space.x.fill(team, &attended, (rows, k), layer.attn_output.needs())?;
-        layer.attn_output.forward(team, brake, &mut space.x, &mut space.hidden, true);
-        let out = (&mut space.hidden[..], self.config.hidden_size);
-        space.adapted.add((team, brake), Site::AttnOutput(i), &attended, out)?;
+        self.attend((team, brake), i, rows, space);
+        let site = Some(Site::AttnOutput(i));
+        self.add_attended((team, brake), (&layer.attn_output, site), space)?;
+        if let Some(cross) = &layer.cross {
+            self.look((team, brake), (cross, i), rows.seqs, space)?;
+        }
         if sequential {
             self.up((team, brake), (layer, i), space)?;
         }
         self.down((team, brake), (layer, i), space)
     }
 
+    /// Adds what attention found, seen through `output` and adapters at `site`, to the residual
+    /// stream.
+    pub(super) fn add_attended(
+        &self,
+        (team, brake): (&Team<'_>, &Brake<'_>),
+        (output, site): (&Stack, Option<Site>),
+        space: &mut Workspace,
+    ) -> Result<()> {
+        let k = self.config.n_heads * self.config.head_dim;
+        let (_, attended) = Workspace::attention(&mut space.inner, &space.places);
+        let (rows, attended) = (attended.len() / k, Plain { x: attended, k });
+        space.x.fill(team, &attended, (rows, k), output.needs())?;
+        output.forward(team, brake, &mut space.x, &mut space.hidden, true);
+        let out = (&mut space.hidden[..], self.config.hidden_size);
+        site.map_or(Ok(()), |site| space.adapted.add((team, brake), site, &attended, out))
+    }
+
+    pub(super) fn attention_shape(&self) -> AttentionShape {
+        let ModelConfig { n_heads, head_dim, architecture, .. } = self.config;
+        let scale = if architecture.scales_scores { 1.0 / (head_dim as f32).sqrt() } else { 1.0 };
+        AttentionShape { n_heads, scale }
+    }
+
     /// Normalizes the residual stream into activations.
-    fn norm(
+    pub(super) fn norm(
         &self,
         team: &Team<'_>,
         weights: &NormWeights,
@@ -308,23 +301,29 @@ impl Decoder {
         &self,
         (team, brake): (&Team<'_>, &Brake<'_>),
         i: usize,
-        batch: &mut Batch<'_>,
+        rows: &mut Rows<'_, '_>,
         space: &mut Workspace,
     ) {
         let ModelConfig { n_heads, n_kv_heads, head_dim: dim, .. } = self.config;
         let stride = (n_heads + 2 * n_kv_heads) * dim;
-        let shape = AttentionShape { n_heads, scale: 1.0 / (dim as f32).sqrt() };
         let rotated = ((n_heads + n_kv_heads) * dim, dim);
         let (qkv, attended) = Workspace::attention(&mut space.inner, &space.places);
         self.rope.rotate(team, &space.rope, (qkv, stride), rotated);
         let mut row = 0;
-        for step in &mut batch.steps {
-            let (first, n) = (step.cache.len(), step.tokens.len());
+        let bias = rows.bias;
+        for seq in rows.seqs.iter_mut() {
+            let (first, n) = (seq.cache.len(), seq.n);
             let qkv = &qkv[row * stride..][..n * stride];
-            step.cache.write(team, i, (qkv, stride, n_heads * dim), n);
+            seq.cache.write(team, i, (qkv, stride, n_heads * dim), n);
+            let sight = if rows.both_ways {
+                Sight::All { n_keys: n, bias }
+            } else {
+                Sight::Past { first, bias }
+            };
             let out = &mut attended[row * n_heads * dim..][..n * n_heads * dim];
             let out = (out, &mut space.attention);
-            attention(team, brake, shape, (step.cache, i), (qkv, stride), first, out);
+            let qkv = (qkv, stride);
+            attention(team, brake, self.attention_shape(), (seq.cache, i), qkv, sight, out);
             row += n;
         }
     }
@@ -337,8 +336,10 @@ impl Decoder {
         space: &mut Workspace,
     ) -> Result<()> {
         let (width, stride) = (self.config.feed_forward, layer.up.n);
-        let kind = match self.config.architecture.mlp {
+        let kind = match self.config.mlp {
             Mlp::GatedSilu => Activation::GatedSilu,
+            Mlp::GatedGeluTanh => Activation::GatedGeluTanh,
+            Mlp::Relu => Activation::Relu,
             Mlp::GeluTanh => Activation::GeluTanh,
             Mlp::GeluErf => Activation::GeluErf,
         };
@@ -354,12 +355,12 @@ impl Decoder {
     fn outputs(
         &self,
         (team, brake): (&Team<'_>, &Brake<'_>),
-        steps: &[Step<'_>],
+        seqs: &[Seq<'_>],
         space: &mut Workspace,
     ) -> Result<Outputs> {
         let width = self.config.hidden_size;
         let weights = &self.weights;
-        let (for_hidden, for_logits) = batch::wanted_rows(steps);
+        let (for_hidden, for_logits) = batch::wanted_rows(seqs);
         let mut hidden = zeroed(for_hidden.len() * width)?;
         weights.output_norm.measure(team, &space.hidden, &mut space.stats)?;
         let normed = weights.output_norm.rows(&space.hidden, &space.stats);
@@ -369,15 +370,10 @@ impl Decoder {
             let picked = Picked { source: &normed, rows: &for_logits };
             space.x.fill(team, &picked, (for_logits.len(), width), weights.output.needs())?;
             weights.output.forward(team, brake, &mut space.x, &mut logits, false);
-            let runs = adapted::runs(steps, |step| step.n_logits());
+            let runs = adapted::runs(seqs, |seq| seq.n_logits());
             let out = (&mut logits[..], weights.output.n);
             space.adapted.add_to(&runs, (team, brake), Site::Head, &picked, out)?;
         }
         Ok(Outputs { logits, hidden })
     }
-}
-
-/// Operations of one token's product with `w`.
-fn ops(w: &Packed) -> u64 {
-    2 * w.n() as u64 * w.k() as u64
 }

@@ -4,8 +4,12 @@ mod adapted;
 mod adapter;
 mod architecture;
 mod batch;
+mod cache;
 mod config;
 mod decoder;
+mod encoder;
+mod loader;
+mod measure;
 mod merge;
 #[expect(clippy::module_inception, reason = "files are named after what they define")]
 mod model;
@@ -14,11 +18,12 @@ mod quantize;
 mod weights;
 mod workspace;
 
-pub use crate::nn::{CacheType, KvCache};
+pub use crate::nn::CacheType;
 pub use adapter::Adapter;
 pub use architecture::{ARCHITECTURES, Architecture, Mlp, Norm, Residual, Rotary};
 pub use batch::{Batch, Outputs, Step, Want};
-pub use config::ModelConfig;
+pub use cache::KvCache;
+pub use config::{EncoderConfig, ModelConfig};
 pub use decoder::Decoder;
 pub use model::{Model, ModelOptions};
 pub use overrides::Overrides;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::adapter::Adapter;
+use super::cache::KvCache;
 use super::config::ModelConfig;
 use super::decoder::Decoder;
 use super::overrides::Overrides;
@@ -13,7 +14,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, Metadata};
 use crate::kernels::Isa;
-use crate::nn::{CacheType, KvCache, LowRankSet};
+use crate::nn::{CacheType, LowRankSet};
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 

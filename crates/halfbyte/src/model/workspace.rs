@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::adapted::Adapted;
-use super::architecture::{Mlp, Residual};
-use super::batch::Step;
+use super::architecture::Residual;
+use super::batch::Seq;
 use super::config::ModelConfig;
 use crate::error::Result;
 use crate::kernels::{Activations, resize};
@@ -51,32 +51,31 @@ impl Workspace {
         inner[places.attention.clone()].split_at_mut(places.qkv)
     }
 
-    /// Sizes the buffers for `steps` and computes their positions' rotary tables.
+    /// Sizes the buffers for `seqs` and computes their positions' rotary tables.
     pub(super) fn prepare(
         &mut self,
         config: &ModelConfig,
         rope: &Rope,
-        steps: &[Step<'_>],
+        seqs: &[Seq<'_>],
     ) -> Result<()> {
-        let rows: usize = steps.iter().map(|step| step.tokens.len()).sum();
+        let rows: usize = seqs.iter().map(|seq| seq.n).sum();
         let ModelConfig { n_heads, n_kv_heads, head_dim, hidden_size, feed_forward, .. } = *config;
-        let gated = config.architecture.mlp == Mlp::GatedSilu;
-        let up = rows * if gated { 2 * feed_forward } else { feed_forward };
+        let up = rows * if config.mlp.is_gated() { 2 * feed_forward } else { feed_forward };
         let qkv = rows * (n_heads + 2 * n_kv_heads) * head_dim;
         let attention = 0..qkv + rows * n_heads * head_dim;
         // With a parallel residual the feed-forward begins before attention.
         let up_start = if config.residual == Residual::Sequential { 0 } else { attention.end };
         self.places = Places { attention, qkv, up: up_start..up_start + up };
-        self.adapted.prepare(steps);
+        self.adapted.prepare(seqs);
         resize(&mut self.inner, self.places.attention.end.max(self.places.up.end))?;
         resize(&mut self.hidden, rows * hidden_size)?;
         resize(&mut self.rope, rows * rope.table_len())?;
-        let positions = steps.iter().flat_map(|step| {
-            let first = step.cache.len();
-            first..first + step.tokens.len()
+        let positions = seqs.iter().flat_map(|seq| {
+            let first = seq.cache.len();
+            first..first + seq.n
         });
-        for (row, position) in positions.enumerate() {
-            let len = rope.table_len();
+        let len = rope.table_len();
+        for (row, position) in positions.enumerate().take_while(|_| len > 0) {
             rope.table(position, &mut self.rope[row * len..][..len]);
         }
         Ok(())

@@ -2,21 +2,23 @@
 
 mod activation;
 mod attention;
-mod kv_cache;
+mod block_cache;
 mod linear;
 mod low_rank;
 mod norm;
 mod qlinear;
+mod relative;
 mod rope;
 
 pub(crate) use activation::{Activated, Activation};
-pub(crate) use attention::{AttentionShape, Scratch, attention};
-pub(crate) use kv_cache::CacheShape;
-pub use kv_cache::{CacheType, KvCache};
+pub(crate) use attention::{AttentionShape, Bias, Scratch, Sight, attention};
+pub use block_cache::CacheType;
+pub(crate) use block_cache::{BlockCache, CacheShape};
 pub(crate) use linear::Linear;
 pub(crate) use low_rank::{
     LowRank, LowRankPart, LowRankSet, LowRankShape, LowRankSpace, LowRanks, RowsFrom,
 };
 pub(crate) use norm::{NormWeights, Stats};
 pub use qlinear::QLinear;
+pub(crate) use relative::RelativeBias;
 pub(crate) use rope::Rope;

@@ -143,7 +143,7 @@ fn causal_mask(n_tokens: usize) -> Result<Tensor> {
 /// Source: gated form: Shazeer, <https://arxiv.org/abs/2002.05202>; both forms of GELU: Hendrycks
 /// and Gimpel, <https://arxiv.org/abs/1606.08415>.
 #[derive(Debug)]
-struct FeedForward {
+pub(super) struct FeedForward {
     expand: Expand,
     down: Linear,
 }
@@ -152,27 +152,32 @@ struct FeedForward {
 #[derive(Debug)]
 enum Expand {
     GatedSilu { gate: Linear, up: Linear },
+    GatedGeluTanh { gate: Linear, up: Linear },
     GeluTanh { up: Linear },
     GeluErf { up: Linear },
+    Relu { up: Linear },
 }
 
 impl FeedForward {
-    fn load(weights: &Weights, config: &ModelConfig) -> Result<Self> {
+    pub(super) fn load(weights: &Weights, config: &ModelConfig) -> Result<Self> {
         let (hidden, inner) = (config.hidden_size, config.feed_forward);
         let up = weights.linear("ffn_up", inner, hidden)?;
-        let expand = match config.architecture.mlp {
-            Mlp::GatedSilu => {
-                Expand::GatedSilu { gate: weights.linear("ffn_gate", inner, hidden)?, up }
-            }
+        let gate = || weights.linear("ffn_gate", inner, hidden);
+        let expand = match config.mlp {
+            Mlp::GatedSilu => Expand::GatedSilu { gate: gate()?, up },
+            Mlp::GatedGeluTanh => Expand::GatedGeluTanh { gate: gate()?, up },
+            Mlp::Relu => Expand::Relu { up },
             Mlp::GeluTanh => Expand::GeluTanh { up },
             Mlp::GeluErf => Expand::GeluErf { up },
         };
         Ok(Self { expand, down: weights.linear("ffn_down", hidden, inner)? })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let inner = match &self.expand {
             Expand::GatedSilu { gate, up } => (gate.forward(x)?.silu()? * up.forward(x)?)?,
+            Expand::GatedGeluTanh { gate, up } => (gate.forward(x)?.gelu()? * up.forward(x)?)?,
+            Expand::Relu { up } => up.forward(x)?.relu()?,
             Expand::GeluTanh { up } => up.forward(x)?.gelu()?,
             Expand::GeluErf { up } => up.forward(x)?.gelu_erf()?,
         };

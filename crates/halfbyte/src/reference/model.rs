@@ -26,7 +26,8 @@ impl Reference {
     /// # Errors
     ///
     /// What the configuration's checks say, [`Error::MissingTensor`], [`Error::Tensor`] for a
-    /// tensor of the wrong shape, [`Error::OutOfMemory`].
+    /// tensor of the wrong shape, [`Error::OutOfMemory`]; [`Error::UnsupportedArchitecture`] for an
+    /// encoder-decoder model, which is a [`ReferenceT5`](super::ReferenceT5).
     pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
         Self::load_with(checkpoint, &[])
     }
@@ -38,6 +39,12 @@ impl Reference {
     /// As [`load`](Self::load); [`Error::Tensor`] for an adapter of a model of another shape.
     pub fn load_with(checkpoint: &Checkpoint, adapters: &[(Adapter, f32)]) -> Result<Self> {
         let config = ModelConfig::from_checkpoint(checkpoint)?;
+        if config.encoder.is_some() {
+            return Err(Error::UnsupportedArchitecture {
+                found: config.architecture.name.into(),
+                supported: "decoder-only models; see ReferenceT5".into(),
+            });
+        }
         let weights = Weights::load(checkpoint, &config, adapters)?;
         let embedding = weights.embedding(checkpoint.require("token_embd.weight")?.n_rows())?;
         let blocks = (0..config.n_layers)

@@ -43,6 +43,9 @@ impl Rope {
 
     /// Rotates the first `n_rot` elements of every head of `x` (H, T, D); the rest passes.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if self.style == Rotary::None {
+            return Ok(x.clone());
+        }
         let (n_heads, n_tokens, head_dim) = x.dims3()?;
         let n_pairs = self.n_rot / 2;
         let rotated = x.narrow(D::Minus1, 0, self.n_rot)?;
@@ -54,7 +57,7 @@ impl Rope {
                     pairs.narrow(3, 1, 1)?.squeeze(3)?, // elements 2i + 1
                 )
             }
-            Rotary::Halves => {
+            Rotary::Halves | Rotary::None => {
                 (rotated.narrow(2, 0, n_pairs)?, rotated.narrow(2, n_pairs, n_pairs)?)
             }
         };
@@ -64,7 +67,7 @@ impl Rope {
             Rotary::Interleaved => {
                 Tensor::stack(&[new_a, new_b], 3)?.reshape((n_heads, n_tokens, self.n_rot))?
             }
-            Rotary::Halves => Tensor::cat(&[new_a, new_b], 2)?,
+            Rotary::Halves | Rotary::None => Tensor::cat(&[new_a, new_b], 2)?,
         };
         if self.n_rot == head_dim {
             return Ok(rotated);

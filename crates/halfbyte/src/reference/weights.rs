@@ -49,8 +49,17 @@ impl Weights {
 
     /// The weights of block `layer`.
     pub(super) fn block(&self, layer: usize) -> Self {
-        let tensors = self.tensors.pp("blk").pp(layer);
-        Self { tensors, path: self.path.clone(), ..*self }
+        self.below("blk").below(&layer.to_string())
+    }
+
+    /// The weights whose names go on from `prefix` and a dot.
+    pub(super) fn below(&self, prefix: &str) -> Self {
+        Self { tensors: self.tensors.pp(prefix), path: self.path.clone(), ..*self }
+    }
+
+    /// The same tensors for somebody who asks by other names.
+    pub(super) fn renamed(&self, name: fn(&str) -> String) -> VarBuilder<'static> {
+        self.tensors.clone().rename_f(name)
     }
 
     /// (rows, E)
@@ -83,7 +92,7 @@ impl Weights {
         Ok(Linear::new(weight, bias))
     }
 
-    fn get(&self, shape: impl Into<Shape>, name: &str) -> Result<Tensor> {
+    pub(super) fn get(&self, shape: impl Into<Shape>, name: &str) -> Result<Tensor> {
         if !self.tensors.contains_tensor(name) {
             let prefix = self.tensors.prefix();
             let dot = if prefix.is_empty() { "" } else { "." };

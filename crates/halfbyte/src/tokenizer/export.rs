@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use super::gguf::implied_pre;
 use super::json::{JsonFile, steps};
-use super::model_file::ModelFile;
+use super::model_file::{Model, ModelFile};
+use super::sentencepiece::Normalization;
 use super::split::{GPT2, PRE_TOKENIZERS};
 use super::vocab::{Kind, Spelling, Vocab};
-use super::{Engine, HUGGING_FACE_JSON, Tokenizer};
+use super::{Engine, HUGGING_FACE_JSON, Tokenizer, json_unigram};
 use crate::error::Result;
 use crate::io::{Metadata, TokenizerSource, Value};
 
@@ -83,25 +84,58 @@ fn completed(source: &TokenizerSource, metadata: &Metadata) -> Result<Entries> {
 fn from_model_file(bytes: &[u8], metadata: &Metadata) -> Result<Entries> {
     let tokenizer = Tokenizer::from_model_file(bytes, metadata)?;
     let file = ModelFile::read(bytes)?;
-    let kinds = file.kinds.iter().map(|&kind| kind as i32).collect();
-    let normalization = file.normalization;
-    let mut entries = vec![
-        entry("model", text("llama")),
-        entry("pre", text("default")),
-        entry("tokens", Value::Strings(file.pieces)),
-        entry("scores", Value::F32s(file.scores)),
-        entry("token_type", Value::I32s(kinds)),
-        entry("add_space_prefix", Value::Bool(normalization.add_space_prefix)),
-        entry("remove_extra_whitespaces", Value::Bool(normalization.remove_extra_whitespaces)),
-    ];
+    // Tokens that were added later have no score.
+    let mut scores = file.scores;
+    scores.resize(tokenizer.vocab.len(), 0.0);
+    let is_unigram = file.model == Model::Unigram;
+    let mut entries = vocabulary(&tokenizer, if is_unigram { "t5" } else { "llama" });
+    entries.push(entry("scores", Value::F32s(scores)));
+    entries.extend(preparation(&tokenizer, file.normalization, file.charsmap));
     entries.extend(roles(&tokenizer));
     Ok(entries)
+}
+
+/// A SentencePiece vocabulary without its scores.
+fn vocabulary(tokenizer: &Tokenizer, model: &str) -> Entries {
+    let kinds = tokenizer.vocab.iter().map(|(_, token)| token.kind as i32).collect();
+    vec![
+        entry("model", text(model)),
+        entry("pre", text("default")),
+        entry("tokens", Value::Strings(tokenizer.vocab.iter().map(spelling).collect())),
+        entry("token_type", Value::I32s(kinds)),
+    ]
+}
+
+/// How a SentencePiece tokenizer prepares a text.
+fn preparation(tokenizer: &Tokenizer, how: Normalization, charsmap: Vec<u8>) -> Entries {
+    let mut entries = vec![
+        entry("add_space_prefix", Value::Bool(how.add_space_prefix)),
+        entry("remove_extra_whitespaces", Value::Bool(how.remove_extra_whitespaces)),
+    ];
+    if !charsmap.is_empty() {
+        entries.push(entry("precompiled_charsmap", Value::U8s(charsmap)));
+    }
+    if tokenizer.ids.adds_eos {
+        entries.push(entry("add_eos_token", Value::Bool(true)));
+    }
+    entries
 }
 
 fn from_json(bytes: &[u8], metadata: &Metadata) -> Result<Entries> {
     let tokenizer = Tokenizer::from_json(bytes, metadata)?;
     let vocab = &tokenizer.vocab;
     let file = JsonFile::read(bytes)?;
+    if file.is_unigram() {
+        let (how, charsmap) = json_unigram::preparation(&file)?;
+        let mut scores = file.model.vocab.1;
+        scores.resize(vocab.len(), 0.0);
+        let mut entries = vocabulary(&tokenizer, "t5");
+        entries.insert(0, (HUGGING_FACE_JSON.to_owned(), Value::String(bytes.to_vec())));
+        entries.push(entry("scores", Value::F32s(scores)));
+        entries.extend(preparation(&tokenizer, how, charsmap));
+        entries.extend(roles(&tokenizer));
+        return Ok(entries);
+    }
     let kinds = vocab.iter().map(|(_, token)| token.kind as i32).collect();
     let mut entries = vec![
         (HUGGING_FACE_JSON.to_owned(), Value::String(bytes.to_vec())),

@@ -2,11 +2,14 @@
 //!
 //! Source: ggml-org/ggml, `docs/gguf.md`; ggml-org/llama.cpp, `src/llama-vocab.cpp`.
 
+use super::added::Added;
 use super::byte_level::ByteLevel;
+use super::charsmap::Charsmap;
 use super::ids::{Defaults, SpecialIds, keyed, token_id};
 use super::sentencepiece::{Normalization, SentencePiece};
 use super::special::{BOS_SPELLINGS, END_SPELLINGS};
 use super::split::{PreTokenizer, pre_tokenizer};
+use super::unigram::Unigram;
 use super::vocab::{Kind, Spelling, Vocab, byte_token};
 use super::{Engine, Tokenizer, alphabet};
 use crate::error::{Error, Result};
@@ -14,6 +17,7 @@ use crate::io::Metadata;
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";
+const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
 const PRE: &str = "tokenizer.ggml.pre";
 const TYPES: &str = "tokenizer.ggml.token_type";
 
@@ -21,7 +25,7 @@ const TYPES: &str = "tokenizer.ggml.token_type";
 type Build = fn(&Metadata, &[Vec<u8>]) -> Result<Tokenizer>;
 
 /// What `tokenizer.ggml.model` may be.
-const MODELS: &[(&str, Build)] = &[("llama", sentencepiece), ("gpt2", byte_level)];
+const MODELS: &[(&str, Build)] = &[("llama", sentencepiece), ("gpt2", byte_level), ("t5", unigram)];
 
 /// Builds the tokenizer that `metadata` describes.
 ///
@@ -48,16 +52,40 @@ fn sentencepiece(metadata: &Metadata, texts: &[Vec<u8>]) -> Result<Tokenizer> {
     let scores = keyed(metadata.f32s(SCORES))?.ok_or_else(|| {
         Error::Tokenizer(format!("{SCORES} is missing: a llama tokenizer merges by scores"))
     })?;
-    let flag = |name: &str| keyed(metadata.bool(&format!("tokenizer.ggml.{name}")));
-    let normalization = Normalization {
-        add_space_prefix: flag("add_space_prefix")?.unwrap_or(true),
-        remove_extra_whitespaces: flag("remove_extra_whitespaces")?.unwrap_or(false),
-    };
+    let normalization = normalization(metadata, false)?;
     let defaults = Defaults { adds_bos: true, ..Defaults::default() };
     let ids = SpecialIds::read(metadata, &vocab, defaults)?;
     let engine = SentencePiece::new(&vocab, scores, normalization, SCORES)?;
     let strips_space = normalization.add_space_prefix;
     Tokenizer::assemble(vocab, Engine::SentencePiece(engine), ids, strips_space)
+}
+
+fn unigram(metadata: &Metadata, texts: &[Vec<u8>]) -> Result<Tokenizer> {
+    let vocab = vocab(metadata, texts, Spelling::SentencePiece)?;
+    let scores = keyed(metadata.f32s(SCORES))?.filter(|scores| scores.len() == vocab.len());
+    let scores = scores.ok_or_else(|| {
+        Error::Tokenizer(format!("{SCORES}: a t5 tokenizer needs one for each of its tokens"))
+    })?;
+    let map = keyed(metadata.integers(CHARSMAP))?.unwrap_or_default();
+    // Writers have the bytes as signed or unsigned.
+    let map: Vec<u8> = map.into_iter().map(|byte| byte as u8).collect();
+    let charsmap = if map.is_empty() { None } else { Some(Charsmap::read(&map, CHARSMAP)?) };
+    let normalization = normalization(metadata, true)?;
+    let ids = SpecialIds::read(metadata, &vocab, Defaults::default())?;
+    let engine = Unigram::new(&vocab, scores, (normalization, charsmap), SCORES)?;
+    let strips_space = normalization.add_space_prefix;
+    let added = Added::read(metadata)?.ids();
+    let tokenizer = Tokenizer::unigram(vocab, engine, ids, strips_space, &added)?;
+    Ok(Tokenizer { parting: added, ..tokenizer })
+}
+
+/// How texts are prepared; `tidy` says what holds for extra spaces if the file does not.
+fn normalization(metadata: &Metadata, tidy: bool) -> Result<Normalization> {
+    let flag = |name: &str| keyed(metadata.bool(&format!("tokenizer.ggml.{name}")));
+    Ok(Normalization {
+        add_space_prefix: flag("add_space_prefix")?.unwrap_or(true),
+        remove_extra_whitespaces: flag("remove_extra_whitespaces")?.unwrap_or(tidy),
+    })
 }
 
 fn byte_level(metadata: &Metadata, texts: &[Vec<u8>]) -> Result<Tokenizer> {

@@ -14,6 +14,8 @@ pub(super) struct SpecialIds {
     pub(super) eos: Option<u32>,
     /// Whether prompts start with `bos`.
     pub(super) adds_bos: bool,
+    /// Whether prompts end with `eos`: those that an encoder reads.
+    pub(super) adds_eos: bool,
     /// End a generation; sorted.
     pub(super) ends: Vec<u32>,
 }
@@ -49,7 +51,16 @@ impl SpecialIds {
         }
         ends.sort_unstable();
         ends.dedup();
-        Ok(Self { bos, eos, adds_bos: adds_bos.unwrap_or(defaults.adds_bos), ends })
+        // A decoder would take it for the end of its text, whatever the file says.
+        let is_encoded = metadata.str("general.architecture").is_ok_and(|name| name == Some("t5"));
+        let adds_eos = keyed(metadata.bool("tokenizer.ggml.add_eos_token"))?.unwrap_or(true);
+        Ok(Self {
+            bos,
+            eos,
+            adds_bos: adds_bos.unwrap_or(defaults.adds_bos),
+            adds_eos: is_encoded && adds_eos,
+            ends,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::vocab::{Kind, MAX_TOKENS, Spelling, Vocab, byte_token};
@@ -49,7 +49,7 @@ pub(super) struct Added {
     pub(super) special: bool,
 }
 
-/// A BPE model; the fields are the crate's.
+/// A BPE or Unigram model; the fields are the crate's.
 #[derive(Debug, Deserialize)]
 pub(super) struct Model {
     #[serde(rename = "type")]
@@ -58,6 +58,8 @@ pub(super) struct Model {
     #[serde(default)]
     pub(super) merges: Vec<Pair>,
     pub(super) unk_token: Option<String>,
+    /// A Unigram model's unknown token.
+    unk_id: Option<u32>,
     #[serde(default)]
     pub(super) fuse_unk: bool,
     #[serde(default)]
@@ -78,9 +80,9 @@ pub(super) enum Pair {
     Parts(String, String),
 }
 
-/// A vocabulary in file order.
+/// A vocabulary in file order, and a Unigram model's scores.
 #[derive(Debug, Default)]
-pub(super) struct Entries(pub(super) Vec<(String, u32)>);
+pub(super) struct Entries(pub(super) Vec<(String, u32)>, pub(super) Vec<f32>);
 
 impl Pair {
     /// The two tokens.
@@ -109,10 +111,24 @@ impl JsonFile {
         Ok(file)
     }
 
+    /// Whether the model is a Unigram one.
+    pub(super) fn is_unigram(&self) -> bool {
+        self.model.kind.as_deref() == Some("Unigram")
+    }
+
     fn check_model(&self) -> Result<()> {
         let model = &self.model;
-        if let Some(kind) = model.kind.as_deref().filter(|&kind| kind != "BPE") {
-            return Err(error(&format!("model.type is {kind:?} (supported: BPE)")));
+        if let Some(kind) = model.kind.as_deref().filter(|kind| !["BPE", "Unigram"].contains(kind))
+        {
+            return Err(error(&format!("model.type is {kind:?} (supported: BPE, Unigram)")));
+        }
+        if !model.vocab.0.is_empty() && self.is_unigram() == model.vocab.1.is_empty() {
+            return Err(error(
+                "model.vocab: a Unigram model, and no other, has a list with scores",
+            ));
+        }
+        if let Some(id) = model.unk_id.filter(|&id| id as usize >= model.vocab.0.len()) {
+            return Err(error(&format!("model.unk_id {id} is not in model.vocab")));
         }
         for (field, value) in [
             ("continuing_subword_prefix", &model.continuing_subword_prefix),
@@ -176,7 +192,10 @@ impl JsonFile {
             if !row.0.is_empty() && row.0 != text {
                 return Err(error(&format!("id {id} is given to {:?} and to {text:?}", row.0)));
             }
-            *row = (text, kind.unwrap_or_else(|| self.kind(text)));
+            let own = self.kind(text);
+            // Converters list a Unigram model's unknown token among the special ones, too.
+            let is_unknown = self.is_unigram() && own == Kind::Unknown;
+            *row = (text, kind.filter(|_| !is_unknown).unwrap_or(own));
         }
         let mut vocab = Vocab::with_capacity(n_tokens, "tokenizer.json: model.vocab")?;
         for (text, kind) in table {
@@ -187,7 +206,9 @@ impl JsonFile {
 
     /// The kind of a token of the model.
     fn kind(&self, text: &str) -> Kind {
-        if self.model.unk_token.as_deref() == Some(text) {
+        let by_id = self.model.unk_id.and_then(|id| self.model.vocab.0.get(id as usize));
+        let unknown = by_id.map(|(text, _)| text).or(self.model.unk_token.as_ref());
+        if unknown.is_some_and(|unknown| unknown == text) {
             Kind::Unknown
         } else if self.model.byte_fallback && byte_token(text.as_bytes()).is_some() {
             Kind::Byte
@@ -268,7 +289,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
     type Value = Entries;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of tokens and ids")
+        f.write_str("an object of tokens and ids, or a list of tokens and scores")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
@@ -276,12 +297,16 @@ impl<'de> Visitor<'de> for EntriesVisitor {
         while let Some(entry) = map.next_entry()? {
             entries.push(entry);
         }
-        Ok(Entries(entries))
+        Ok(Entries(entries, Vec::new()))
     }
 
-    /// Unigram models list their pieces: skipped here, refused by their type.
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Entries::default())
+        let mut entries = Entries::default();
+        while let Some((text, score)) = list.next_element::<(String, f32)>()? {
+            let id = u32::try_from(entries.0.len()).map_err(A::Error::custom)?;
+            entries.0.push((text, id));
+            entries.1.push(score);
+        }
+        Ok(entries)
     }
 }

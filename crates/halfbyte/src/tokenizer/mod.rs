@@ -1,17 +1,21 @@
 //! Text ↔ token ids, from GGUF vocabularies, `tokenizer.json` and SentencePiece models.
 //!
 //! A [`Tokenizer`] is a table of tokens (`vocab`) and an engine that encodes: `sentencepiece` and
-//! `byte_level` merge by themselves, `hugging_face` is the `tokenizers` crate. Decoding is the
+//! `byte_level` merge by themselves, `unigram` weighs pieces, `hugging_face` is the `tokenizers`
+//! crate. Decoding is the
 //! same for all: the bytes of the tokens, joined (`text_decoder`). Where the parts come from:
 //! `gguf`, `model_file`, `json`; where they go when a model is written: `export`.
 
+mod added;
 mod alphabet;
 mod byte_level;
+mod charsmap;
 mod export;
 mod gguf;
 mod hugging_face;
 mod ids;
 mod json;
+mod json_unigram;
 mod merge;
 mod model_file;
 mod protobuf;
@@ -19,19 +23,22 @@ mod sentencepiece;
 mod special;
 mod split;
 mod text_decoder;
+mod unigram;
 mod vocab;
 
 pub use export::gguf_metadata;
 pub use text_decoder::TextDecoder;
 pub(crate) use text_decoder::Undecoded;
 
+use added::Added;
 use byte_level::ByteLevel;
 use hugging_face::HuggingFace;
 use ids::{Defaults, SpecialIds};
 use json::JsonFile;
-use model_file::ModelFile;
+use model_file::{Model, ModelFile};
 use sentencepiece::SentencePiece;
 use special::{Finder, Part};
+use unigram::Unigram;
 use vocab::{Kind, Spelling, Vocab};
 
 use crate::error::{Error, Result};
@@ -60,12 +67,17 @@ pub struct Tokenizer {
     ids: SpecialIds,
     /// Whether the encoder puts a space in front of a text, which decoding takes away again.
     strips_space: bool,
+    /// Whether it does so only at the start, not after every token that was spelled out.
+    prefixes_once: bool,
+    /// User-defined tokens between which every text is decoded by itself; ascending.
+    parting: Vec<u32>,
 }
 
 /// What encodes the text between special tokens.
 #[derive(Debug)]
 enum Engine {
     SentencePiece(SentencePiece),
+    Unigram(Unigram),
     ByteLevel(ByteLevel),
     HuggingFace(Box<HuggingFace>),
 }
@@ -105,6 +117,9 @@ impl Tokenizer {
 
     fn from_json(bytes: &[u8], metadata: &Metadata) -> Result<Self> {
         let file = JsonFile::read(bytes)?;
+        if file.is_unigram() {
+            return json_unigram::tokenizer(&file, metadata);
+        }
         let vocab = file.vocab()?;
         let first = file.first_token().and_then(|text| vocab.id(text.as_bytes()));
         let defaults = Defaults { bos: first, eos: None, adds_bos: first.is_some() };
@@ -120,18 +135,53 @@ impl Tokenizer {
         for (piece, &kind) in file.pieces.iter().zip(&file.kinds) {
             vocab.push(piece, kind, Spelling::SentencePiece, FIELD)?;
         }
+        let added = Added::read(metadata)?;
+        added.append_to(&mut vocab)?;
         let known = |id: Option<u32>| id.filter(|&id| vocab.get(id).is_some());
-        let defaults = Defaults { bos: known(file.bos), eos: known(file.eos), adds_bos: true };
+        let adds_bos = file.model == Model::Bpe;
+        let defaults = Defaults { bos: known(file.bos), eos: known(file.eos), adds_bos };
         let ids = SpecialIds::read(metadata, &vocab, defaults)?;
-        let engine = SentencePiece::new(&vocab, &file.scores, file.normalization, "scores")?;
         let strips_space = file.normalization.add_space_prefix;
+        if file.model == Model::Unigram {
+            let normalizer = (file.normalization, file.charsmap()?);
+            let engine = Unigram::new(&vocab, &file.scores, normalizer, "scores")?;
+            let tokenizer = Self::unigram(vocab, engine, ids, strips_space, &added.ids())?;
+            return Ok(Self { parting: added.ids(), ..tokenizer });
+        }
+        let mut scores = file.scores;
+        scores.resize(vocab.len(), 0.0);
+        let engine = SentencePiece::new(&vocab, &scores, file.normalization, "scores")?;
         Self::assemble(vocab, Engine::SentencePiece(engine), ids, strips_space)
     }
 
     fn assemble(vocab: Vocab, engine: Engine, ids: SpecialIds, strips_space: bool) -> Result<Self> {
-        let specials = Finder::new(&vocab, Kind::is_special)?;
-        let user_defined = Finder::new(&vocab, |kind| kind == Kind::UserDefined)?;
-        Ok(Self { vocab, engine, specials, user_defined, ids, strips_space })
+        let specials = Finder::new(&vocab, |_, kind| kind.is_special())?;
+        let user_defined = Finder::new(&vocab, |_, kind| kind == Kind::UserDefined)?;
+        Ok(Self {
+            vocab,
+            engine,
+            specials,
+            user_defined,
+            ids,
+            strips_space,
+            prefixes_once: false,
+            parting: Vec::new(),
+        })
+    }
+
+    /// A Unigram tokenizer, which looks for its user-defined pieces itself, but not for those that
+    /// were `added` later (ids, ascending).
+    fn unigram(
+        vocab: Vocab,
+        engine: Unigram,
+        ids: SpecialIds,
+        strips_space: bool,
+        added: &[u32],
+    ) -> Result<Self> {
+        let is_added = |id, kind| kind == Kind::UserDefined && added.binary_search(&id).is_ok();
+        let user_defined = Finder::new(&vocab, is_added)?;
+        let whole = Self::assemble(vocab, Engine::Unigram(engine), ids, strips_space)?;
+        Ok(Self { user_defined, ..whole })
     }
 
     /// The ids of `text`, without BOS or EOS.
@@ -153,7 +203,7 @@ impl Tokenizer {
             match part {
                 Part::Token(id) => {
                     ids.push(id);
-                    after_token = true;
+                    after_token = !self.prefixes_once;
                 }
                 Part::Text(text) => self.encode_text(text, &mut after_token, &mut ids)?,
             }
@@ -176,19 +226,23 @@ impl Tokenizer {
                 (Part::Text(text), Engine::SentencePiece(engine)) => {
                     engine.encode(&self.vocab, text, *after_token, ids)?;
                 }
+                (Part::Text(text), Engine::Unigram(engine)) => {
+                    engine.encode(&self.vocab, text, *after_token, ids);
+                }
                 (Part::Text(text), Engine::ByteLevel(engine)) => engine.encode(text, ids)?,
                 (Part::Text(text), Engine::HuggingFace(engine)) => {
                     ids.extend(engine.encode(text, Specials::AsText)?);
                 }
             }
-            *after_token = matches!(part, Part::Token(_));
+            *after_token = matches!(part, Part::Token(_)) && !self.prefixes_once;
         }
         Ok(())
     }
 
-    /// The ids of a prompt: [`encode`](Self::encode) with BOS in front if the file asks for it.
+    /// The ids of a prompt: [`encode`](Self::encode) with BOS in front if the file asks for it, and
+    /// EOS behind if an encoder is to read it.
     ///
-    /// A text that spells BOS itself, as chat templates do, does not get a second one.
+    /// A text that spells BOS or EOS itself, as chat templates do, does not get a second one.
     ///
     /// # Errors
     ///
@@ -201,6 +255,12 @@ impl Tokenizer {
         {
             ids.insert(0, bos);
         }
+        if let Some(eos) = self.ids.eos
+            && self.ids.adds_eos
+            && ids.last() != Some(&eos)
+        {
+            ids.push(eos);
+        }
         Ok(ids)
     }
 
@@ -212,6 +272,11 @@ impl Tokenizer {
         let mut text: String = ids.iter().map(|&id| decoder.push(id)).collect();
         text.push_str(&decoder.finish());
         text
+    }
+
+    /// Whether what follows token `id` is decoded as a text of its own.
+    fn parts_texts(&self, id: u32) -> bool {
+        self.strips_space && self.parting.binary_search(&id).is_ok()
     }
 
     /// A decoder for a stream of tokens: its pieces join to what [`decode`](Self::decode) gives.
@@ -239,10 +304,11 @@ impl Tokenizer {
         self.vocab.id(text.as_bytes())
     }
 
-    /// How it cuts text, for people: `SentencePiece`, `byte-level BPE`, `tokenizer.json`.
+    /// How texts are encoded, in words for people.
     pub fn kind(&self) -> &'static str {
-        match self.engine {
-            Engine::SentencePiece(_) => "SentencePiece",
+        match &self.engine {
+            Engine::SentencePiece(_) => "SentencePiece BPE",
+            Engine::Unigram(_) => "SentencePiece Unigram",
             Engine::ByteLevel(_) => "byte-level BPE",
             Engine::HuggingFace(_) => "tokenizer.json",
         }

@@ -2,6 +2,7 @@
 //!
 //! Source: google/sentencepiece, `src/sentencepiece_model.proto`.
 
+use super::charsmap::Charsmap;
 use super::protobuf::{Field, Fields};
 use super::sentencepiece::Normalization;
 use super::vocab::{Kind, MAX_TOKENS};
@@ -22,17 +23,28 @@ pub(super) struct ModelFile {
     pub(super) bos: Option<u32>,
     /// The token that ends a text, if there is one.
     pub(super) eos: Option<u32>,
+    /// How texts are cut.
+    pub(super) model: Model,
+    /// What is done to characters first, compiled; empty for nothing.
+    pub(super) charsmap: Vec<u8>,
 }
 
-const UNIGRAM: i64 = 1;
-const BPE: i64 = 2;
+/// The kinds of SentencePiece models that are read, with the schema's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Model {
+    /// The most probable pieces.
+    Unigram = 1,
+    /// Merges.
+    Bpe = 2,
+}
 
 impl ModelFile {
     /// Reads the file.
     ///
     /// # Errors
     ///
-    /// [`Error::Tokenizer`] if it is no protocol buffer, or not of a BPE model.
+    /// [`Error::Tokenizer`] if it is no protocol buffer, or asks for something that is not
+    /// supported.
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         let mut file = Self {
             pieces: Vec::new(),
@@ -41,26 +53,35 @@ impl ModelFile {
             normalization: Normalization { add_space_prefix: true, remove_extra_whitespaces: true },
             bos: Some(1),
             eos: Some(2),
+            // The schema's default, for files that leave it out.
+            model: Model::Unigram,
+            charsmap: Vec::new(),
         };
-        // The schema's default, for files that leave it out.
-        let mut model_type = UNIGRAM;
         for field in Fields::new(bytes, 0) {
             let field = field?;
             let message = || field.bytes().map(|bytes| Fields::new(bytes, field.offset));
             match (field.number, message()) {
                 (1, Some(piece)) => file.read_piece(piece)?,
-                (2, Some(trainer)) => file.read_trainer(trainer, &mut model_type)?,
+                (2, Some(trainer)) => file.read_trainer(trainer)?,
                 (3, Some(normalizer)) => file.read_normalizer(normalizer)?,
                 _ => {}
             }
         }
-        if model_type != BPE {
-            return Err(Error::Tokenizer(format!(
-                "tokenizer.model: trainer_spec.model_type is {model_type}, expected {BPE} (BPE); \
-                 use the model's tokenizer.json"
-            )));
+        if file.model == Model::Bpe && !file.charsmap.is_empty() {
+            return Err(unsupported("normalizer_spec.precompiled_charsmap of a BPE model"));
         }
         Ok(file)
+    }
+
+    /// The compiled map of characters.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] if it is broken.
+    pub(super) fn charsmap(&self) -> Result<Option<Charsmap>> {
+        const FIELD: &str = "tokenizer.model: normalizer_spec.precompiled_charsmap";
+        let is_there = !self.charsmap.is_empty();
+        is_there.then(|| Charsmap::read(&self.charsmap, FIELD)).transpose()
     }
 
     fn read_piece(&mut self, piece: Fields<'_>) -> Result<()> {
@@ -91,13 +112,26 @@ impl ModelFile {
         Ok(())
     }
 
-    fn read_trainer(&mut self, trainer: Fields<'_>, model_type: &mut i64) -> Result<()> {
+    fn read_trainer(&mut self, trainer: Fields<'_>) -> Result<()> {
         for field in trainer {
             let field = field?;
             // A negative id means that there is no such token.
             let id = || field.integer().map(|id| u32::try_from(id).ok());
             match field.number {
-                3 => *model_type = field.integer().ok_or_else(|| wrong(&field, "model_type"))?,
+                3 => {
+                    let number = field.integer();
+                    let mut known = [Model::Unigram, Model::Bpe].into_iter();
+                    self.model = known.find(|&m| Some(m as i64) == number).ok_or_else(|| {
+                        Error::Tokenizer(format!(
+                            "tokenizer.model: trainer_spec.model_type is {:?} (supported: 1, \
+                             Unigram, and 2, BPE); use the model's tokenizer.json",
+                            field.value
+                        ))
+                    })?;
+                }
+                24 if field.integer() != Some(0) => {
+                    return Err(unsupported("trainer_spec.treat_whitespace_as_suffix"));
+                }
                 41 => self.bos = id().ok_or_else(|| wrong(&field, "bos_id"))?,
                 42 => self.eos = id().ok_or_else(|| wrong(&field, "eos_id"))?,
                 _ => {}
@@ -111,12 +145,12 @@ impl ModelFile {
             let field = field?;
             let truth = |name| field.integer().map(|n| n != 0).ok_or_else(|| wrong(&field, name));
             match field.number {
-                2 if field.bytes().is_some_and(|map| !map.is_empty()) => {
-                    return Err(Error::Tokenizer(
-                        "tokenizer.model: normalizer_spec.precompiled_charsmap is not supported; \
-                         use the model's tokenizer.json"
-                            .into(),
-                    ));
+                2 => {
+                    let map = field.bytes().ok_or_else(|| wrong(&field, "precompiled_charsmap"))?;
+                    self.charsmap = map.to_vec();
+                }
+                5 if field.integer() == Some(0) => {
+                    return Err(unsupported("normalizer_spec.escape_whitespaces = false"));
                 }
                 3 => self.normalization.add_space_prefix = truth("add_dummy_prefix")?,
                 4 => {
@@ -128,6 +162,12 @@ impl ModelFile {
         }
         Ok(())
     }
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::Tokenizer(format!(
+        "tokenizer.model: {what} is not supported; use the model's tokenizer.json"
+    ))
 }
 
 fn wrong(field: &Field<'_>, name: &str) -> Error {

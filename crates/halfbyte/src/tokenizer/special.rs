@@ -48,7 +48,7 @@ impl Finder {
     /// # Errors
     ///
     /// [`Error::Tokenizer`] if there are too many to search for.
-    pub(super) fn new(vocab: &Vocab, wanted: impl Fn(Kind) -> bool) -> Result<Self> {
+    pub(super) fn new(vocab: &Vocab, wanted: impl Fn(u32, Kind) -> bool) -> Result<Self> {
         let pattern = |token: &Token| {
             let bytes = if token.kind.is_special() { &token.text } else { &token.bytes };
             // Only whole characters: a match must not split one.
@@ -56,7 +56,7 @@ impl Finder {
         };
         let found: HashMap<String, u32> = vocab
             .iter()
-            .filter(|(_, token)| wanted(token.kind))
+            .filter(|(id, token)| wanted(*id, token.kind))
             .filter_map(|(id, token)| Some((pattern(token)?, id)))
             .collect();
         if found.is_empty() {
@@ -113,7 +113,7 @@ mod tests {
         for text in ["<a>", "<a><b>", "\u{E9}"] {
             vocab.push(text.as_bytes(), Kind::Control, Spelling::Raw, "tokens").unwrap();
         }
-        let finder = Finder::new(&vocab, Kind::is_special).unwrap();
+        let finder = Finder::new(&vocab, |_, kind| kind.is_special()).unwrap();
         let cases: [(&str, &[Part<'_>]); 4] = [
             ("", &[]),
             ("x<a>", &[Part::Text("x"), Part::Token(0)]),

@@ -46,7 +46,9 @@ impl Undecoded {
     /// As [`TextDecoder::push`], with the tokenizer that it began with.
     pub(crate) fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
         let mut bytes = tokenizer.token_bytes(id).unwrap_or_default();
-        if self.strips_space && !bytes.is_empty() {
+        if tokenizer.parts_texts(id) {
+            self.strips_space = true;
+        } else if self.strips_space && !bytes.is_empty() {
             bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
             self.strips_space = false;
         }

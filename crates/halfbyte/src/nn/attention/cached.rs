@@ -1,7 +1,7 @@
 //! How lanes of keys and values are read: from a cache of each type, or unpacked.
 
 use crate::kernels::{LANES, Lanes, Line};
-use crate::nn::kv_cache::{BLOCK, CacheShape};
+use crate::nn::block_cache::{BLOCK, CacheShape};
 
 /// Where the keys or the values of one head in one block are.
 pub(super) trait Cached {

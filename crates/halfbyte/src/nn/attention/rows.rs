@@ -4,7 +4,7 @@
 
 use super::cached::Cached;
 use crate::kernels::{LANES, Lanes, exp, load_padded, max_lanes, store_prefix, sum_lanes};
-use crate::nn::kv_cache::{BLOCK, CacheShape};
+use crate::nn::block_cache::{BLOCK, CacheShape};
 
 /// One head's keys and values of a block.
 pub(super) struct Block<'a, C: Cached> {
@@ -24,6 +24,8 @@ pub(super) struct Query<'a> {
     pub(super) elements: &'a [f32],
     /// Keys that it sees.
     pub(super) n_keys: usize,
+    /// Added to its scores, as many as there are keys; empty for nothing.
+    pub(super) bias: &'a [f32],
 }
 
 /// What a row's softmax has seen so far.
@@ -90,6 +92,14 @@ fn scores<L: Lanes, C: Cached, const R: usize, const V: usize>(
     }
 }
 
+/// Adds what a row's positions add to its scores of a block.
+#[inline(always)]
+fn add_bias<L: Lanes>(isa: L, bias: &[f32], p: &mut [f32; BLOCK]) {
+    for (p, bias) in p.as_chunks_mut::<LANES>().0.iter_mut().zip(bias.chunks(LANES)) {
+        isa.store(isa.add(isa.load(p), load_padded(isa, bias, 0.0)), p);
+    }
+}
+
 /// Turns scores into exp(score − max), zero from `n` on, and counts them in `state`; returns the
 /// factors of the old sums and of the block's.
 #[inline(always)]
@@ -153,6 +163,9 @@ impl<const R: usize> Weights<R> {
             scores::<L, C, R, V>(isa, block, queries, i, &mut self.p);
         }
         for r in 0..R {
+            if let Some(bias) = queries[r].bias.get(block.start..) {
+                add_bias(isa, bias, &mut self.p[r]);
+            }
             (self.keep[r], self.take[r]) = softmax(isa, &mut self.p[r], self.n[r], &mut states[r]);
         }
     }

@@ -1,24 +1,24 @@
 //! Some query heads of some tokens, which share their keys and values.
 
-use super::MOST_ROWS;
 use super::cached::{Cached, F16, F32, Q8, Unpacked, unpack, unpacked_lines};
 use super::rows::{Block, Query, State, Weights};
+use super::{MOST_ROWS, Sight};
 use crate::kernels::{LANES, Lanes, Line, Op, Rectangle, load_padded, store_prefix};
-use crate::nn::kv_cache::{BLOCK, CacheType, KvCache};
+use crate::nn::block_cache::{BLOCK, BlockCache, CacheType};
 
 /// Rows from which it is quicker to unpack a block once than to convert it for every row.
 const UNPACKED_FROM: usize = 3;
 
-/// `heads` query heads of the tokens in `out`, all of them on one key/value head.
+/// Some query heads of the tokens in `out`, all of them on one key/value head.
 pub(super) struct Strip<'a> {
-    pub(super) cache: &'a KvCache,
+    pub(super) cache: &'a BlockCache,
     pub(super) layer: usize,
     pub(super) kv_head: usize,
     /// The matrix, its stride, and the column of the first head.
     pub(super) queries: (&'a [f32], usize, usize),
-    pub(super) heads: usize,
-    /// The position of the first token of the matrix.
-    pub(super) first: usize,
+    /// The first query head, and how many.
+    pub(super) heads: (usize, usize),
+    pub(super) sight: Sight<'a>,
     pub(super) scale: f32,
     pub(super) out: Rectangle<'a>,
     pub(super) scratch: &'a mut [Line],
@@ -27,18 +27,19 @@ pub(super) struct Strip<'a> {
 impl Op for Strip<'_> {
     type Output = ();
 
-    /// Row r is head `r % heads` of token `r / heads`.
+    /// Row r is head `r % heads` of token `r / heads`, counted from the strip's first.
     #[inline(always)]
     fn run<L: Lanes>(mut self, isa: L) {
         let shape = self.cache.shape();
         let dim = shape.head_dim;
-        let n_rows = self.out.rows().len() * self.heads;
+        let (first_head, heads) = self.heads;
+        let n_rows = self.out.rows().len() * heads;
         let mut queries = [Query::default(); MOST_ROWS];
         for (r, query) in queries[..n_rows].iter_mut().enumerate() {
-            let (token, head) = (self.out.rows().start + r / self.heads, r % self.heads);
+            let (token, head) = (self.out.rows().start + r / heads, r % heads);
             let (matrix, stride, column) = self.queries;
             query.elements = &matrix[token * stride + column + head * dim..][..dim];
-            query.n_keys = self.first + token + 1;
+            (query.n_keys, query.bias) = self.sight.of(token, first_head + head);
         }
         for token in self.out.rows() {
             self.out.row_mut(token).fill(0.0);
@@ -71,9 +72,10 @@ impl Op for Strip<'_> {
 
 impl Strip<'_> {
     fn row(&mut self, r: usize) -> &mut [f32] {
-        let (token, head) = (self.out.rows().start + r / self.heads, r % self.heads);
+        let heads = self.heads.1;
+        let (token, head) = (self.out.rows().start + r / heads, r % heads);
         let row = self.out.row_mut(token);
-        let dim = row.len() / self.heads;
+        let dim = row.len() / heads;
         &mut row[head * dim..][..dim]
     }
 

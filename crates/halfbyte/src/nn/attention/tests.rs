@@ -3,9 +3,9 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::{AttentionShape, Scratch, attention};
+use super::{AttentionShape, Bias, Scratch, Sight, attention};
 use crate::kernels::{Brake, Isa, Threads};
-use crate::nn::kv_cache::{CacheShape, CacheType, KvCache};
+use crate::nn::block_cache::{BlockCache, CacheShape, CacheType};
 
 /// Heads, key/value heads, elements of a head.
 const SHAPES: &[(usize, usize, usize)] =
@@ -13,20 +13,40 @@ const SHAPES: &[(usize, usize, usize)] =
 /// Tokens of the sequence: more than two blocks of keys.
 const TOKENS: usize = 150;
 
+/// What a token sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Seen {
+    Past,
+    /// With something added by distance.
+    BiasedPast,
+    /// The same, and all keys.
+    BiasedAll,
+}
+
+const SEEN: [Seen; 3] = [Seen::Past, Seen::BiasedPast, Seen::BiasedAll];
+
 struct Case {
+    seen: Seen,
     heads: usize,
     shape: CacheShape,
     /// (TOKENS, stride): queries, keys, values.
     qkv: Vec<f32>,
+    /// (heads, 2·TOKENS − 1).
+    bias: Vec<f32>,
 }
 
 impl Case {
-    fn new((heads, n_kv_heads, head_dim): (usize, usize, usize), cache_type: CacheType) -> Self {
+    fn new(
+        (heads, n_kv_heads, head_dim): (usize, usize, usize),
+        cache_type: CacheType,
+        seen: Seen,
+    ) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let shape = CacheShape { n_layers: 1, n_kv_heads, head_dim, cache_type };
         let len = TOKENS * (heads + 2 * n_kv_heads) * head_dim;
-        let qkv = (0..len).map(|_| rng.next_u32().cast_signed() as f32 / 1e9).collect();
-        Self { heads, shape, qkv }
+        let mut draw = |n| (0..n).map(|_| rng.next_u32().cast_signed() as f32 / 1e9).collect();
+        let (qkv, bias) = (draw(len), draw(heads * (2 * TOKENS - 1)));
+        Self { seen, heads, shape, qkv, bias }
     }
 
     fn stride(&self) -> usize {
@@ -37,10 +57,19 @@ impl Case {
         1.0 / (self.shape.head_dim as f32).sqrt()
     }
 
+    fn sight(&self, first: usize) -> Sight<'_> {
+        let bias = Bias { table: &self.bias, stride: 2 * TOKENS - 1, zero: TOKENS - 1 };
+        match self.seen {
+            Seen::Past => Sight::Past { first, bias: None },
+            Seen::BiasedPast => Sight::Past { first, bias: Some(bias) },
+            Seen::BiasedAll => Sight::All { n_keys: TOKENS, bias: Some(bias) },
+        }
+    }
+
     /// The outputs of all tokens, `step` at a time.
     fn run(&self, isa: Isa, threads: usize, step: usize) -> Vec<f32> {
         let (width, stride) = (self.heads * self.shape.head_dim, self.stride());
-        let mut cache = KvCache::new(self.shape);
+        let mut cache = BlockCache::new(self.shape);
         let mut out = vec![f32::NAN; TOKENS * width];
         let mut scratch = Scratch::default();
         let shape = AttentionShape { n_heads: self.heads, scale: self.scale() };
@@ -53,7 +82,8 @@ impl Case {
                 cache.write(team, 0, (qkv, stride, width), n);
                 let rows = (qkv, stride);
                 let brake = Brake::none();
-                attention(team, &brake, shape, (&cache, 0), rows, first, (out, &mut scratch));
+                let sight = self.sight(first);
+                attention(team, &brake, shape, (&cache, 0), rows, sight, (out, &mut scratch));
                 cache.advance(n);
             }
         });
@@ -72,9 +102,12 @@ impl Case {
                 let score = |j: usize| {
                     let products = head(token, h).iter().zip(head(j, k));
                     let sum: f64 = products.map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
-                    (sum * f64::from(self.scale())).exp()
+                    let place = h * (2 * TOKENS - 1) + TOKENS - 1 + j - token;
+                    let bias = if self.seen == Seen::Past { 0.0 } else { self.bias[place] };
+                    (sum * f64::from(self.scale()) + f64::from(bias)).exp()
                 };
-                let weights: Vec<f64> = (0..=token).map(score).collect();
+                let n_keys = if self.seen == Seen::BiasedAll { TOKENS } else { token + 1 };
+                let weights: Vec<f64> = (0..n_keys).map(score).collect();
                 let total: f64 = weights.iter().sum();
                 out.extend((0..dim).map(|d| {
                     let terms = weights.iter().enumerate();
@@ -89,15 +122,16 @@ impl Case {
 #[test]
 fn attention_is_what_the_formula_says() {
     let isa = *Isa::available().last().unwrap();
-    for &shape in SHAPES {
+    for (&shape, seen) in SHAPES.iter().flat_map(|shape| SEEN.map(|seen| (shape, seen))) {
         for (cache_type, tolerance) in
             [(CacheType::F32, 1e-5), (CacheType::F16, 5e-3), (CacheType::Q8, 5e-2)]
         {
-            let case = Case::new(shape, cache_type);
+            let case = Case::new(shape, cache_type, seen);
             let found = case.run(isa, 2, TOKENS);
             for (i, (found, expected)) in found.iter().zip(case.expected()).enumerate() {
                 let error = (f64::from(*found) - expected).abs();
-                assert!(error < tolerance, "{shape:?} {cache_type:?} {i}: {found} for {expected}");
+                let row = format!("{shape:?} {cache_type:?} {seen:?} {i}");
+                assert!(error < tolerance, "{row}: {found} for {expected}");
             }
         }
     }
@@ -108,7 +142,7 @@ fn a_broken_key_shows_in_every_token_that_sees_it() {
     const BROKEN: usize = 70;
     let isa = *Isa::available().last().unwrap();
     for &shape in SHAPES {
-        let mut case = Case::new(shape, CacheType::F16);
+        let mut case = Case::new(shape, CacheType::F16, Seen::Past);
         let (stride, key) = (case.stride(), case.heads * case.shape.head_dim);
         case.qkv[BROKEN * stride + key..][..case.shape.head_dim].fill(f32::NAN);
         for step in [TOKENS, 1] {
@@ -125,14 +159,22 @@ fn a_broken_key_shows_in_every_token_that_sees_it() {
 
 #[test]
 fn every_split_team_and_instruction_set_gives_the_same_bits() {
-    for &shape in SHAPES {
+    for (&shape, seen) in SHAPES.iter().flat_map(|shape| SEEN.map(|seen| (shape, seen))) {
         for cache_type in [CacheType::F32, CacheType::F16, CacheType::Q8] {
-            let case = Case::new(shape, cache_type);
-            let expected = case.run(Isa::available()[0], 1, 1);
+            let case = Case::new(shape, cache_type, seen);
+            let cuts: &[(usize, usize)] = match seen {
+                Seen::Past => &[(1, TOKENS), (3, 64), (2, 7), (8, 2)],
+                Seen::BiasedPast => &[(3, 64), (2, 7)],
+                // Later queries would look for keys that are not there yet.
+                Seen::BiasedAll => &[(3, TOKENS)],
+            };
+            let step = if seen == Seen::BiasedAll { TOKENS } else { 1 };
+            let expected = case.run(Isa::available()[0], 1, step);
             for isa in Isa::available() {
-                for (threads, step) in [(1, TOKENS), (3, 64), (2, 7), (8, 2)] {
+                for &(threads, step) in cuts {
                     let found = case.run(isa, threads, step);
-                    assert!(found == expected, "{} {threads} {step} {cache_type:?}", isa.name());
+                    let row = format!("{} {threads} {step} {cache_type:?} {seen:?}", isa.name());
+                    assert!(found == expected, "{row}");
                 }
             }
         }

@@ -62,7 +62,7 @@ impl CacheShape {
         2 * self.n_kv_heads * self.head_bytes()
     }
 
-    /// Bytes of a cache of `len` tokens as [`KvCache::to_bytes`] writes it; too many for any file
+    /// Bytes of a cache of `len` tokens as [`BlockCache::write_to`] writes it; too many for any file
     /// where the number does not fit.
     pub(crate) fn written_bytes(&self, len: usize) -> u64 {
         let blocks = (len.div_ceil(BLOCK) as u64).saturating_mul(self.n_layers as u64);
@@ -112,7 +112,7 @@ impl Place {
 ///
 /// A block holds 64 positions of one layer: for each head its keys, then for each head its values.
 #[derive(Clone, Debug)]
-pub struct KvCache {
+pub(crate) struct BlockCache {
     shape: CacheShape,
     len: usize,
     /// For each layer its blocks in order.
@@ -121,7 +121,7 @@ pub struct KvCache {
     adapters: Option<Arc<LowRankSet>>,
 }
 
-impl KvCache {
+impl BlockCache {
     pub(crate) fn new(shape: CacheShape) -> Self {
         Self { shape, len: 0, layers: vec![Vec::new(); shape.n_layers], adapters: None }
     }
@@ -148,30 +148,30 @@ impl KvCache {
         Self { adapters, ..self }
     }
     /// How keys and values are kept.
-    pub fn cache_type(&self) -> CacheType {
+    pub(crate) fn cache_type(&self) -> CacheType {
         self.shape.cache_type
     }
     /// Tokens in the cache.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
     /// Tokens that fit in the memory that it holds now.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.layers.first().map_or(0, Vec::len) * BLOCK
     }
     /// Whether the cache holds no token.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
     /// Forgets all tokens from `len` on, and frees their blocks.
-    pub fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
         for blocks in &mut self.layers {
             blocks.truncate(self.len.div_ceil(BLOCK));
         }
     }
     /// Bytes that the cache holds now, shared blocks included.
-    pub fn n_bytes(&self) -> usize {
+    pub(crate) fn n_bytes(&self) -> usize {
         self.layers.iter().map(Vec::len).sum::<usize>() * self.shape.block_bytes()
     }
 
@@ -249,24 +249,13 @@ impl KvCache {
         (&data[head * bytes..][..bytes], &data[values + head * bytes..][..bytes])
     }
 
-    /// The number of cached tokens (u64, little-endian), then their blocks, layer after layer.
-    ///
-    /// # Panics
-    ///
-    /// If there is no memory for it.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(8 + self.n_bytes());
-        self.write_to(&mut out).expect("only memory can be missing");
-        out
-    }
-
     /// Bytes that [`write_to`](Self::write_to) writes.
     pub(crate) fn written_bytes(&self) -> u64 {
         self.shape.written_bytes(self.len)
     }
 
-    /// Writes what [`to_bytes`](Self::to_bytes) gives, block by block: the whole may be larger than
-    /// the memory that is left.
+    /// Writes the number of cached tokens (u64, little-endian), then their blocks, layer after layer,
+    /// one by one: the whole may be larger than the memory that is left.
     ///
     /// # Errors
     ///
@@ -291,7 +280,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Reads back what [`to_bytes`](Self::to_bytes) wrote for a cache of this shape.
+    /// Reads back what [`write_to`](Self::write_to) wrote for a cache of this shape.
     ///
     /// # Errors
     ///
