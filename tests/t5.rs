@@ -234,7 +234,9 @@ fn full_sessions_are_saved_and_read_back() -> Result<()> {
             session.save(&path)?;
             let mut read = Session::load(&model, &path)?;
             assert_eq!(read.tokens().len(), model.context_length());
-            assert!(read.to_bytes() == session.to_bytes() && std::fs::read(&path)? == read.to_bytes());
+            assert!(
+                read.to_bytes() == session.to_bytes() && std::fs::read(&path)? == read.to_bytes()
+            );
             // What the encoder made of the prompt is computed again.
             read.truncate(prompt.len());
             let answer = read.resume(&greedy(n_answer))?.complete()?.tokens();
