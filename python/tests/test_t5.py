@@ -22,7 +22,12 @@ def golden() -> dict:
 
 
 def test_it_answers(t5: halfbyte.Model, golden: dict) -> None:
-    options = {"max_new_tokens": len(golden["greedy"]), "temperature": 0, "repetition_penalty": 1, "ignore_eos": True}
+    options = {
+        "max_new_tokens": len(golden["greedy"]),
+        "temperature": 0,
+        "repetition_penalty": 1,
+        "ignore_eos": True,
+    }
     answer = t5.generate(golden["text"], **options)
     assert list(answer.tokens) == golden["greedy"]
     assert "".join(t5.generate(golden["text"], stream=True, **options)) == answer

@@ -843,7 +843,7 @@ hb_status hb_adapter_open(struct hb_model *model, const char *path, struct hb_ad
 hb_status hb_adapter_free(struct hb_adapter *adapter);
 
 /**
- * Lets a session read its tokens with n adapters, adapter i times scales[i], in place of those that
+ * Lets a session read its tokens with n adapters, each times its scale, in place of those that
  * it had; none for n = 0. With scales NULL each counts once.
  *
  * Takes microseconds. The tokens stay; what was computed of them is computed anew when it is next
@@ -856,7 +856,7 @@ hb_status hb_session_set_adapters(struct hb_session *session,
                                   size_t n);
 
 /**
- * Makes a second model over the same weights that has n adapters, adapter i times scales[i], in
+ * Makes a second model over the same weights that has n adapters, each times its scale, in
  * place of those that model has: everything that starts from it reads its tokens with them. With
  * scales NULL each counts once.
  *

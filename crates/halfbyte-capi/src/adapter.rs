@@ -54,7 +54,7 @@ pub extern "C" fn hb_adapter_free(adapter: *mut hb_adapter) -> hb_status {
     })
 }
 
-/// Lets a session read its tokens with n adapters, adapter i times scales[i], in place of those that
+/// Lets a session read its tokens with n adapters, each times its scale, in place of those that
 /// it had; none for n = 0. With scales NULL each counts once.
 ///
 /// Takes microseconds. The tokens stay; what was computed of them is computed anew when it is next
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn hb_session_set_adapters(
     })
 }
 
-/// Makes a second model over the same weights that has n adapters, adapter i times scales[i], in
+/// Makes a second model over the same weights that has n adapters, each times its scale, in
 /// place of those that model has: everything that starts from it reads its tokens with them. With
 /// scales NULL each counts once.
 ///
