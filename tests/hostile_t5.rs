@@ -5,9 +5,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::Result;
-use halfbyte::{Error, GenerationConfig, Model};
-use halfbyte_tests::fixtures::Folder;
-use halfbyte_tests::{Rows, data};
+use halfbyte::io::Checkpoint;
+use halfbyte::model::{CacheType, ModelConfig};
+use halfbyte::{Adapter, Error, GenerationConfig, Model};
+use halfbyte_tests::adapters::Lora;
+use halfbyte_tests::fixtures::{Folder, Gguf};
+use halfbyte_tests::{Rows, data, torch_file};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
@@ -259,5 +262,55 @@ fn the_sound_folder_is_sound() -> Result<()> {
     let model = Model::open(folder.path())?;
     let config = GenerationConfig { max_new_tokens: 1, ..GenerationConfig::default() };
     assert_eq!(model.generate("a dog", &config)?.pieces.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn pytorch_files_hold_the_same_model() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let sound = micro()?;
+    sound.write_without_weights(folder.path());
+    let weights = torch_file::of_folder(&sound).bytes();
+    std::fs::write(folder.path().join("pytorch_model.bin"), weights)?;
+    let config = GenerationConfig { seed: Some(1), ..GenerationConfig::default() };
+    let answer = |model: &Model| Ok::<_, Error>(model.generate("a dog", &config)?.tokens());
+    let wanted = answer(&Model::open(data().join("t5-micro"))?)?;
+    assert!(!wanted.is_empty());
+    assert_eq!(answer(&Model::open(folder.path())?)?, wanted);
+    Ok(())
+}
+
+#[test]
+fn lora_adapters_are_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let model = Model::open(data().join("t5-micro"))?;
+    let bytes: &'static [u8] = Gguf::llama().bytes().leak();
+    let llama = ModelConfig::from_checkpoint(&Checkpoint::from_static_bytes("llama", bytes)?)?;
+    let lora = Lora::random(&llama, 1, 4, &["attn_q", "output"]);
+    let peft = folder.path().join("peft");
+    std::fs::create_dir(&peft)?;
+    lora.write_peft(&peft);
+    let (gguf, ggla) = (folder.path().join("lora.gguf"), folder.path().join("lora.bin"));
+    std::fs::write(&gguf, lora.gguf().bytes())?;
+    std::fs::write(&ggla, lora.ggla())?;
+    let refused = |result: halfbyte::Result<()>| match result {
+        Err(Error::Config { field, reason }) => {
+            assert!(field.starts_with("adapter ") && reason.contains("not beside t5"), "{reason}");
+        }
+        other => panic!("{other:?} instead of an error"),
+    };
+    for path in [peft, gguf, ggla] {
+        refused(model.open_adapter(&path).map(drop));
+        // One of another model.
+        let adapters = [(Adapter::open(&path, &llama)?, 1.0)];
+        refused(model.with_adapters(&adapters).map(drop));
+        refused(model.session().set_adapters(&adapters));
+        refused(model.decoder().new_cache_with(CacheType::F16, &adapters).map(drop));
+    }
+    let mut session = model.session();
+    session.append("a dog")?;
+    let n_tokens = session.tokens().len();
+    session.set_adapters(&[])?;
+    assert!(session.tokens().len() == n_tokens && model.with_adapters(&[])?.adapters().is_empty());
     Ok(())
 }

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::t5;
 use halfbyte::io::Checkpoint;
-use halfbyte::model::{Batch, CacheType, Decoder, Step, Want};
+use halfbyte::model::{Batch, CacheType, Decoder, Overrides, Step, Want};
 use halfbyte::reference::ReferenceT5;
 use halfbyte::tokenizer::Specials;
 use halfbyte::{
@@ -220,6 +220,33 @@ fn sessions_answer_prompts() -> Result<()> {
 }
 
 #[test]
+fn full_sessions_are_saved_and_read_back() -> Result<()> {
+    let temporary = tempfile::tempdir()?;
+    for cache_type in [CacheType::F16, CacheType::F32, CacheType::Q8] {
+        let options = ModelOptions { cache_type, ..ModelOptions::default() };
+        let model = Model::open_with(data().join("t5-micro"), &options)?;
+        for n_answer in [1, model.context_length() - 1] {
+            let path = temporary.path().join("session");
+            let mut session = model.session();
+            let prompt: Vec<u32> =
+                (0..model.context_length() - n_answer).map(|i| 3 + (i % 200) as u32).collect();
+            session.generate_tokens(&prompt, &greedy(n_answer))?.complete()?;
+            session.save(&path)?;
+            let mut read = Session::load(&model, &path)?;
+            assert_eq!(read.tokens().len(), model.context_length());
+            assert!(
+                read.to_bytes() == session.to_bytes() && std::fs::read(&path)? == read.to_bytes()
+            );
+            // What the encoder made of the prompt is computed again.
+            read.truncate(prompt.len());
+            let answer = read.resume(&greedy(n_answer))?.complete()?.tokens();
+            assert_eq!(answer, session.tokens()[prompt.len()..], "{cache_type:?} {n_answer}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn batches_threads_and_instruction_sets_change_no_bit() -> Result<()> {
     let folder = data().join("t5-micro");
     let checkpoint = Checkpoint::open(&folder)?;
@@ -256,7 +283,10 @@ fn answers_are_scored_and_prompts_embedded() -> Result<()> {
         (golden.prompt.clone(), golden.greedy[..4].to_vec()),
         (golden.prompt[..3].to_vec(), answer),
     ];
-    let scores = model.log_likelihood_batch(&pairs, &Hooks::default())?;
+    let batch = model.score_pairs(&pairs, &Hooks::default())?;
+    let n_answers: usize = pairs.iter().map(|(_, answer)| answer.len()).sum();
+    assert_eq!(batch.tokens_read, golden.prompt.len() + 3 + n_answers, "each prompt once");
+    let scores = batch.scores;
     let expected: f64 = golden.logprobs.iter().sum();
     assert!((scores[0].sum - expected).abs() < 1e-3, "{} for {expected}", scores[0].sum);
     assert!(!scores[0].is_greedy && scores[1].is_greedy);
@@ -290,6 +320,9 @@ fn what_makes_no_sense_is_refused() -> Result<()> {
     refused(model.perplexity(&[5, 6, 7, 8], 4, 4, &Hooks::default()).map(drop), "log_likelihood");
     let shift = GenerationConfig { context_policy: Some(ContextPolicy::Shift), ..greedy(1) };
     refused(model.generate("a dog", &shift).map(drop), "shift");
+    let overrides = Overrides { rope_base: Some(1e6), ..Overrides::default() };
+    let options = ModelOptions { overrides, ..ModelOptions::default() };
+    refused(Model::open_with(data().join("t5-micro"), &options).map(drop), "rotate");
     let mut cache = model.decoder().new_cache(CacheType::F16);
     let mut forward = |tokens: &[u32], want| {
         let step = Step { cache: &mut cache, tokens, want };
