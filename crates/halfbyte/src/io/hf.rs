@@ -105,7 +105,7 @@ impl Weights {
         let mut tensors = Vec::with_capacity(2);
         for suffix in ["weight", "bias"] {
             let gguf = format!("{gguf}.{suffix}");
-            let packed = name.hf_names().map(|hf| hf.replace("{}", &number));
+            let packed = config.hf_names(name).map(|hf| hf.replace("{}", &number));
             if suffix == "weight"
                 && let Some(module) = packed.into_iter().find(|hf| self.is_packed(hf))
             {
