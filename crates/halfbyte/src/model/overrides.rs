@@ -1,6 +1,6 @@
 //! Numbers of a model that its file does not say, or says wrongly.
 
-use super::architecture::{Architecture, Norm};
+use super::architecture::{Architecture, Norm, Rotary};
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, Value};
 
@@ -48,6 +48,9 @@ impl Overrides {
             entries.push(("attention.head_count_kv", Value::U64(n_heads / group)));
         }
         if let Some(base) = self.rope_base {
+            if Architecture::find(&name).is_some_and(|a| a.rotary == Rotary::None) {
+                return Err(Error::config("rope_base", format!("{name} models do not rotate")));
+            }
             entries.push(("rope.freq_base", Value::F32(positive("rope_base", base)?)));
         }
         for (key, value) in entries {
