@@ -53,8 +53,8 @@ impl LogProbFile {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; [`Error::UnsupportedFormat`] for another kind of file; [`Error::Malformed`]
-    /// for a damaged one, before anything is allocated by its numbers.
+    /// [`Error::Io`]; [`Error::Malformed`] for another kind of file or a damaged one, before anything
+    /// is allocated by its numbers.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let io = |error| Error::io(path, error);
@@ -62,12 +62,15 @@ impl LogProbFile {
         let length = file.metadata().map_err(io)?.len();
         let mut file = BufReader::new(file);
         let mut header = [0; HEADER_BYTES];
-        file.read_exact(&mut header).map_err(|_| unsupported(path, "a short file"))?;
+        let other =
+            || malformed(path, 0, "these are no log-probabilities as --kl-base writes them");
+        file.read_exact(&mut header).map_err(|_| other())?;
         if &header[..MAGIC.len()] != MAGIC {
-            return Err(unsupported(path, "another kind of file"));
+            return Err(other());
         }
         if header[9] != VERSION {
-            return Err(unsupported(path, format!("version {} of log-probabilities", header[9])));
+            let what = format!("version {}, and {VERSION} is what can be read", header[9]);
+            return Err(malformed(path, 9, what));
         }
         let header = Header::parse(path, &header)?;
         let n_tokens = header.check_length(path, length)?;
@@ -281,14 +284,6 @@ impl LogProbWriter {
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|error| Error::io(&self.path, error))
-    }
-}
-
-fn unsupported(path: &Path, found: impl Into<String>) -> Error {
-    Error::UnsupportedFormat {
-        path: path.into(),
-        found: found.into(),
-        supported: format!("log-probabilities of version {VERSION}, by perplexity --kl-base"),
     }
 }
 
