@@ -197,6 +197,29 @@ fn transposed_matrices_are_turned() -> Result<()> {
 }
 
 #[test]
+fn blocks_of_256_are_those_of_today() -> Result<()> {
+    let source = open("llama-1k.q4_0.gguf")?;
+    let weights = source.require("output.weight")?.to_f32()?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("old.bin");
+    for (encoding, kind) in [(Encoding::Q4_K, 12), (Encoding::Q6_K, 14)] {
+        let mut file = of_gguf(&source, GGJT3, (Encoding::Q4_0, 2), 1.0);
+        let output = file.tensor_mut("output.weight");
+        output.kind = kind;
+        output.data = vec![0; weights.len() / 256 * encoding.block_bytes()];
+        encoding.encode(&weights, &mut output.data)?;
+        let data = output.data.clone();
+        file.write(&path);
+        let checkpoint = Checkpoint::open(&path)?;
+        let tensor = checkpoint.require("output.weight")?;
+        ensure!(tensor.encoding() == encoding, "is {}", tensor.encoding().name());
+        let rows: Vec<u8> = (0..tensor.n_rows()).flat_map(|row| tensor.row(row).to_vec()).collect();
+        ensure!(rows == data, "{} has other bytes", encoding.name());
+    }
+    Ok(())
+}
+
+#[test]
 fn parts_are_joined() -> Result<()> {
     let source = open("llama-1k.q4_0.gguf")?;
     let folder = tempfile::tempdir()?;
