@@ -32,7 +32,8 @@ MODELS = {
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = skip_without(SHARED / "text" / "wiki.test.raw").read_text(encoding="utf-8")
     path = tmp_path_factory.mktemp("text") / "wiki.txt"
-    path.write_text(whole[:N_CHARS], encoding="utf-8")
+    # transformers 5 drops spaces in front of a LLaMA's text, which SentencePiece keeps.
+    path.write_text(whole.lstrip()[:N_CHARS], encoding="utf-8")
     return path
 
 
