@@ -32,30 +32,22 @@ mod torch;
 
 #[test]
 fn broken_gguf_files_are_typed_errors() {
-    let cases = gguf::cases();
-    assert!(cases.len() >= 40, "{} cases", cases.len());
-    case::check(&cases);
+    case::check(40, gguf::cases);
 }
 
 #[test]
 fn broken_safetensors_folders_are_typed_errors() {
-    let cases = safetensors::cases();
-    assert!(cases.len() >= 25, "{} cases", cases.len());
-    case::check(&cases);
+    case::check(25, safetensors::cases);
 }
 
 #[test]
 fn broken_pytorch_files_are_typed_errors() {
-    let cases: Vec<_> = torch::cases().into_iter().chain(pickle::cases()).collect();
-    assert!(cases.len() >= 120, "{} cases", cases.len());
-    case::check(&cases);
+    case::check(120, || torch::cases().into_iter().chain(pickle::cases()).collect());
 }
 
 #[test]
 fn broken_packed_matrices_are_typed_errors() {
-    let cases = packed::cases();
-    assert!(cases.len() >= 30, "{} cases", cases.len());
-    case::check(&cases);
+    case::check(30, packed::cases);
 }
 
 #[test]
@@ -92,16 +84,12 @@ fn no_prefix_and_no_changed_byte_of_a_pytorch_file_panics() {
 
 #[test]
 fn broken_configurations_are_typed_errors() {
-    let cases = config::cases();
-    assert!(cases.len() >= 15, "{} cases", cases.len());
-    case::check(&cases);
+    case::check(15, config::cases);
 }
 
 #[test]
 fn broken_adapters_are_typed_errors() {
-    let cases = adapter::cases();
-    assert!(cases.len() >= 100, "{} cases", cases.len());
-    case::check_with(&cases, adapter::open);
+    case::check_with(100, adapter::cases, adapter::open);
 }
 
 #[test]
@@ -136,9 +124,7 @@ fn every_prefix_and_changed_byte_of_an_adapter_is_an_error_or_an_adapter() {
 
 #[test]
 fn broken_files_of_2023_are_typed_errors() {
-    let cases = ggml::cases();
-    assert!(cases.len() >= 200, "{} cases", cases.len());
-    case::check(&cases);
+    case::check(200, ggml::cases);
 }
 
 #[test]

@@ -87,16 +87,23 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens every case's input as a model; lists all that went wrong.
-pub(crate) fn check(cases: &[Case]) {
-    check_with(cases, |path| Checkpoint::open(path).map(drop));
+/// Opens the input of each case, at least so many, as a model; lists all that went wrong.
+pub(crate) fn check(at_least: usize, cases: impl FnOnce() -> Vec<Case>) {
+    check_with(at_least, cases, |path| Checkpoint::open(path).map(drop));
 }
 
 /// As [`check`], for inputs that `open` opens.
-pub(crate) fn check_with(cases: &[Case], open: impl Fn(&Path) -> halfbyte::Result<()>) {
+pub(crate) fn check_with(
+    at_least: usize,
+    cases: impl FnOnce() -> Vec<Case>,
+    open: impl Fn(&Path) -> halfbyte::Result<()>,
+) {
+    // Making the cases allocates too, which another test must not count as its own.
     let _alone = alone();
+    let cases = cases();
+    assert!(cases.len() >= at_least, "{} cases of {at_least}", cases.len());
     let mut failures = Vec::new();
-    for case in cases {
+    for case in &cases {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = (case.write)(dir.path());
         if let Err(why) = check_one(case, dir.path(), &path, &open) {
