@@ -27,19 +27,14 @@ fn texts_have_the_ids_of_their_goldens() -> Result<()> {
         Ok(())
     };
     let folder = tempfile::tempdir()?;
-    for (name, model) in [
+    for (name, model, encoding) in [
         // Without scores: the order of ids stands for them.
-        ("llama-1k.q4_0.gguf", GGML),
-        ("llama-1k.q4_0.gguf", GGMF),
-        ("llama-1k.q4_0.gguf", GGJT3),
-        ("gptj-1k.q4_0.gguf", Model::GptJ),
+        ("llama-1k.q4_0.gguf", GGML, Encoding::Q4_0_V1),
+        ("llama-1k.q4_0.gguf", GGMF, Encoding::Q4_0_V1),
+        ("llama-1k.q4_0.gguf", GGJT3, Encoding::Q4_0),
+        ("gptj-1k.q4_0.gguf", Model::GptJ, Encoding::Q4_0_V1),
     ] {
-        let old = rewritten(folder.path(), &open(name)?, (model, Encoding::Q4_0_V1, 2));
-        let old = if model == GGJT3 {
-            rewritten(folder.path(), &open(name)?, (model, Encoding::Q4_0, 2))?
-        } else {
-            old?
-        };
+        let old = rewritten(folder.path(), &open(name)?, (model, encoding, 2))?;
         check(&model.name(), &old, &data().join(format!("{name}.golden")))?;
     }
     for path in shared_files() {
@@ -67,10 +62,7 @@ fn gpt_neox_files_know_their_tokenizer() -> Result<()> {
         return Ok(());
     };
     let vocabularies = root.join("data/vocab");
-    let json = std::fs::read(vocabularies.join("gpt-neox/20B_tokenizer.json"))?;
-    let hf: tokenizers::Tokenizer =
-        json_tokenizer(&json).context("the vocabulary is a tokenizer.json")?;
-    let goldens = std::fs::read(vocabularies.join("goldens/gpt-neox.shared.json"))?;
+    let hf = json_tokenizer(&vocabularies.join("gpt-neox/20B_tokenizer.json"))?;
     let mut file = Ggml::tiny(Model::NeoX);
     file.words[0] = 50_304;
     file.tokens = (0..50_304u32).map(|id| (neox_token(&hf, id), 0.0)).collect();
@@ -79,27 +71,54 @@ fn gpt_neox_files_know_their_tokenizer() -> Result<()> {
         tensor.dims[1] = 50_304;
         tensor.data = vec![0; 50_304 * 8 * 4];
     }
+    // Markers are text to us, and tokens to the golden library.
+    let counts = |text: &str| !text.contains("<|") && text.is_ascii();
+    texts_have_their_ids(&file, &vocabularies.join("goldens/gpt-neox.shared.json"), counts)
+}
+
+#[test]
+fn gpt_js_vocabulary_has_its_ids() -> Result<()> {
+    let Some(root) = shared() else {
+        skip("GPT-2's vocabulary");
+        return Ok(());
+    };
+    let vocabularies = root.join("data/vocab");
+    let hf = json_tokenizer(&vocabularies.join("gpt-j/tokenizer.json"))?;
+    let (mut file, n) = (Ggml::tiny(Model::GptJ), 50_400);
+    (file.words[0], file.words[7]) = (n, n);
+    file.tokens = (0..n).map(|id| (raw_token(&hf, id), 0.0)).collect();
+    for (name, width) in [("transformer.wte.weight", 8), ("lm_head.weight", 8), ("lm_head.bias", 1)]
+    {
+        let tensor = file.tensor_mut(name);
+        *tensor.dims.last_mut().context("a dimension")? = n;
+        tensor.data = vec![0; n as usize * width * 4];
+    }
+    let counts = |text: &str| !text.contains("<|endoftext|>");
+    texts_have_their_ids(&file, &vocabularies.join("goldens/gpt-j.shared.json"), counts)
+}
+
+/// The texts of `goldens` that count have their ids by the tokenizer of `file`.
+fn texts_have_their_ids(file: &Ggml, goldens: &Path, counts: impl Fn(&str) -> bool) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let path = folder.path().join("neox.bin");
+    let path = folder.path().join("old.bin");
     file.write(&path);
     let tokenizer = Tokenizer::from_checkpoint(&Checkpoint::open(&path)?)?;
-    let goldens: serde_json::Value = serde_json::from_slice(&goldens)?;
+    let goldens: serde_json::Value = serde_json::from_slice(&std::fs::read(goldens)?)?;
     let cases = goldens["cases"].as_array().or(goldens.as_array()).context("a list")?;
     let mut rows = Rows::default();
     for case in cases {
         let text = case["text"].as_str().context("a text")?;
         let want: Vec<u32> = serde_json::from_value(case["ids"].clone())?;
         let found = tokenizer.encode(text, Specials::AsText)?;
-        // Markers are text to us, and tokens to the golden library.
-        if !text.contains("<|") && text.is_ascii() {
+        if counts(text) {
             rows.check(text, found == want, format!("{found:?}, expected {want:?}"));
         }
     }
     rows.finish()
 }
 
-fn json_tokenizer(json: &[u8]) -> Option<tokenizers::Tokenizer> {
-    tokenizers::Tokenizer::from_bytes(json).ok()
+fn json_tokenizer(path: &Path) -> Result<tokenizers::Tokenizer> {
+    tokenizers::Tokenizer::from_file(path).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// What the converter wrote for a token: decoded after a dot, which is then cut off.
@@ -114,43 +133,6 @@ fn neox_token(hf: &tokenizers::Tokenizer, id: u32) -> Vec<u8> {
         .iter()
         .fold(text, |text, end| text.replace(end, end.trim_start().trim_end()));
     cleaned.into_bytes().split_off(1)
-}
-
-#[test]
-fn gpt_js_vocabulary_has_its_ids() -> Result<()> {
-    let Some(root) = shared() else {
-        skip("GPT-2's vocabulary");
-        return Ok(());
-    };
-    let vocabularies = root.join("data/vocab");
-    let json = std::fs::read(vocabularies.join("gpt-j/tokenizer.json"))?;
-    let hf = json_tokenizer(&json).context("the vocabulary is a tokenizer.json")?;
-    let (mut file, n) = (Ggml::tiny(Model::GptJ), 50_400);
-    (file.words[0], file.words[7]) = (n, n);
-    file.tokens = (0..n).map(|id| (raw_token(&hf, id), 0.0)).collect();
-    for (name, width) in [("transformer.wte.weight", 8), ("lm_head.weight", 8), ("lm_head.bias", 1)]
-    {
-        let tensor = file.tensor_mut(name);
-        *tensor.dims.last_mut().context("a dimension")? = n;
-        tensor.data = vec![0; n as usize * width * 4];
-    }
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("gptj.bin");
-    file.write(&path);
-    let tokenizer = Tokenizer::from_checkpoint(&Checkpoint::open(&path)?)?;
-    let goldens = std::fs::read(vocabularies.join("goldens/gpt-j.shared.json"))?;
-    let goldens: serde_json::Value = serde_json::from_slice(&goldens)?;
-    let cases = goldens["cases"].as_array().or(goldens.as_array()).context("a list")?;
-    let mut rows = Rows::default();
-    for case in cases {
-        let text = case["text"].as_str().context("a text")?;
-        let want: Vec<u32> = serde_json::from_value(case["ids"].clone())?;
-        let found = tokenizer.encode(text, Specials::AsText)?;
-        if !text.contains("<|endoftext|>") {
-            rows.check(text, found == want, format!("{found:?}, expected {want:?}"));
-        }
-    }
-    rows.finish()
 }
 
 /// The bytes of a token of GPT-J.
