@@ -107,7 +107,7 @@ impl Reference {
 
     /// The stream after the last block, before the final norm, and what entered each block.
     fn residual_stream(&self, tokens: &[u32]) -> Result<(Tensor, Vec<Tensor>)> {
-        self.check(tokens)?;
+        check_tokens(&self.embedding, tokens)?;
         let rope = Rope::new(&self.config, tokens.len())?;
         let mut x = self.embedding.forward(&Tensor::new(tokens, &Device::Cpu)?)?;
         let mut entered = Vec::with_capacity(self.blocks.len() + 1);
@@ -117,17 +117,18 @@ impl Reference {
         }
         Ok((x, entered))
     }
+}
 
-    fn check(&self, tokens: &[u32]) -> Result<()> {
-        let rows = self.embedding.embeddings().dim(0)?;
-        if tokens.is_empty() {
-            return Err(Error::config("tokens", "there are none: pass at least one"));
+/// Checks that there are tokens, and that all have an embedding.
+pub(super) fn check_tokens(embedding: &Embedding, tokens: &[u32]) -> Result<()> {
+    let rows = embedding.embeddings().dim(0)?;
+    if tokens.is_empty() {
+        return Err(Error::config("tokens", "there are none: pass at least one"));
+    }
+    match tokens.iter().find(|&&token| token as usize >= rows) {
+        Some(token) => {
+            Err(Error::config("tokens", format!("{token} is outside the vocabulary of {rows}")))
         }
-        match tokens.iter().find(|&&token| token as usize >= rows) {
-            Some(token) => {
-                Err(Error::config("tokens", format!("{token} is outside the vocabulary of {rows}")))
-            }
-            None => Ok(()),
-        }
+        None => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ use candle_nn::{Activation, Embedding, Linear, Module};
 use candle_transformers::models::t5::{ActivationWithOptionalGating, Config, T5EncoderModel};
 
 use super::block::FeedForward;
+use super::model::check_tokens;
 use super::weights::{NormLayer, Weights};
 use crate::error::{Error, Result};
 use crate::io::Checkpoint;
@@ -85,7 +86,7 @@ impl ReferenceT5 {
     ///
     /// [`Error::Config`] if `prompt` is empty or holds a token that has no embedding.
     pub fn encode(&self, prompt: &[u32]) -> Result<Tensor> {
-        self.check(prompt)?;
+        check_tokens(&self.embedding, prompt)?;
         let ids = Tensor::new(prompt, &Device::Cpu)?.unsqueeze(0)?;
         // candle's models change while they compute; a clone shares the weights.
         Ok(self.encoder.clone().forward(&ids)?.squeeze(0)?)
@@ -98,7 +99,7 @@ impl ReferenceT5 {
     ///
     /// As [`encode`](Self::encode).
     pub fn decode(&self, encoded: &Tensor, tokens: &[u32]) -> Result<Tensor> {
-        self.check(tokens)?;
+        check_tokens(&self.embedding, tokens)?;
         let mut x = self.embedding.forward(&Tensor::new(tokens, &Device::Cpu)?)?;
         let bias = self.bias.forward(tokens.len())?;
         for block in &self.blocks {
@@ -122,19 +123,6 @@ impl ReferenceT5 {
             sequence.push(logits.i(sequence.len() - 1)?.argmax(D::Minus1)?.to_scalar()?);
         }
         Ok(sequence.split_off(1))
-    }
-
-    fn check(&self, tokens: &[u32]) -> Result<()> {
-        let rows = self.embedding.embeddings().dim(0)?;
-        if tokens.is_empty() {
-            return Err(Error::config("tokens", "there are none: pass at least one"));
-        }
-        match tokens.iter().find(|&&token| token as usize >= rows) {
-            Some(token) => {
-                Err(Error::config("tokens", format!("{token} is outside the vocabulary of {rows}")))
-            }
-            None => Ok(()),
-        }
     }
 }
 
