@@ -40,19 +40,7 @@ impl SentencePiece {
         normalization: Normalization,
         field: &str,
     ) -> Result<Self> {
-        if scores.len() != vocab.len() {
-            return Err(Error::Tokenizer(format!(
-                "{field} has {} entries for {} tokens: there must be one each",
-                scores.len(),
-                vocab.len()
-            )));
-        }
-        if let Some(bad) = scores.iter().position(|score| !score.is_finite()) {
-            return Err(Error::Tokenizer(format!(
-                "{field}[{bad}] is {}, expected a finite number",
-                scores[bad]
-            )));
-        }
+        vocab.check_scores(scores, vocab.len(), field)?;
         let ranks = ranks(scores);
         let mut bytes = [None; 256];
         for (id, token) in vocab.iter() {

@@ -55,19 +55,7 @@ impl Unigram {
         (normalization, charsmap): (Normalization, Option<Charsmap>),
         field: &str,
     ) -> Result<Self> {
-        if scores.len() > vocab.len() {
-            return Err(Error::Tokenizer(format!(
-                "{field} has {} entries for {} tokens: there must be one each",
-                scores.len(),
-                vocab.len()
-            )));
-        }
-        if let Some(bad) = scores.iter().position(|score| !score.is_finite()) {
-            return Err(Error::Tokenizer(format!(
-                "{field}[{bad}] is {}, expected a finite number",
-                scores[bad]
-            )));
-        }
+        vocab.check_scores(scores, 0, field)?;
         let listed = || vocab.iter().take(scores.len());
         let unknown = listed().find(|(_, token)| token.kind == Kind::Unknown).map(|(id, _)| id);
         let unknown = unknown.ok_or_else(|| {

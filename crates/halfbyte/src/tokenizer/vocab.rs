@@ -96,6 +96,29 @@ impl Vocab {
         })
     }
 
+    /// Checks that `scores` of the first tokens are finite, and at least `least` and not more than
+    /// there are tokens; `field` names the list in messages.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`].
+    pub(super) fn check_scores(&self, scores: &[f32], least: usize, field: &str) -> Result<()> {
+        if !(least..=self.len()).contains(&scores.len()) {
+            return Err(Error::Tokenizer(format!(
+                "{field} has {} entries for {} tokens: there must be one each",
+                scores.len(),
+                self.len()
+            )));
+        }
+        match scores.iter().position(|score| !score.is_finite()) {
+            Some(bad) => Err(Error::Tokenizer(format!(
+                "{field}[{bad}] is {}, expected a finite number",
+                scores[bad]
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Adds the next token; `field` names the list in messages.
     ///
     /// # Errors
