@@ -54,6 +54,18 @@ const NONE: BuiltinTemplate = BuiltinTemplate {
     stop: &[],
 };
 
+const VICUNA_V0: BuiltinTemplate = BuiltinTemplate {
+    default_system: "A chat between a curious human and an artificial intelligence assistant. \
+                     The assistant gives helpful, detailed, and polite answers to the human's \
+                     questions.",
+    system: ("", "\n"),
+    user: ("### Human: ", "\n"),
+    assistant: ("### Assistant: ", "\n"),
+    prompt: "### Assistant:",
+    stop: &["###"],
+    ..NONE
+};
+
 /// Every built-in template; the first row whose `models` fit a model's name is its default.
 ///
 /// Source: the projects' own training and chat code, as collected in their repositories:
@@ -138,30 +150,10 @@ pub static BUILTIN_TEMPLATES: &[BuiltinTemplate] = &[
     BuiltinTemplate {
         name: "vicuna-v0",
         models: &["vicuna-7b-v0", "vicuna-13b-v0", "vicuna-7b-delta-v0", "vicuna-13b-delta-v0"],
-        default_system: "A chat between a curious human and an artificial intelligence assistant. \
-                         The assistant gives helpful, detailed, and polite answers to the human's \
-                         questions.",
-        system: ("", "\n"),
-        user: ("### Human: ", "\n"),
-        assistant: ("### Assistant: ", "\n"),
-        prompt: "### Assistant:",
-        stop: &["###"],
-        ..NONE
+        ..VICUNA_V0
     },
     // The form of vicuna-v0; FastChat puts an example conversation in front, which is left out.
-    BuiltinTemplate {
-        name: "fastchat-t5",
-        models: &["fastchat-t5"],
-        default_system: "A chat between a curious human and an artificial intelligence assistant. \
-                         The assistant gives helpful, detailed, and polite answers to the human's \
-                         questions.",
-        system: ("", "\n"),
-        user: ("### Human: ", "\n"),
-        assistant: ("### Assistant: ", "\n"),
-        prompt: "### Assistant:",
-        stop: &["###"],
-        ..NONE
-    },
+    BuiltinTemplate { name: "fastchat-t5", models: &["fastchat-t5"], ..VICUNA_V0 },
     BuiltinTemplate {
         name: "vicuna-v1.1",
         models: &["vicuna"],
