@@ -91,6 +91,13 @@ def test_the_model_is_registered(lm: Any) -> None:
     assert made.model.threads == 1 and made.max_length == lm.model.context_length
 
 
+def test_a_prompt_that_an_encoder_reads_is_cut_from_its_answer(lm: Any) -> None:
+    t5 = type(lm)(str(DATA / "t5-micro"))
+    prompt, answer = "do this now", " one two"
+    found = t5._encode_pair(prompt, answer)
+    assert found == (t5.model.tokenize(prompt), t5.model.tokenize(answer, add_bos=False))
+
+
 def test_likelihoods_are_those_of_the_tokens(lm: Any) -> None:
     model = lm.model
     pairs = [(PROMPT, " there was"), (PROMPT, " a"), ("The cat ", "sat"), ("", "Once")]

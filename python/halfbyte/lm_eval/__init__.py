@@ -16,7 +16,8 @@ It needs the package ``lm-eval`` (0.4.13 is tested). `docs/lm_eval.md` has the d
 
 from __future__ import annotations
 
-from halfbyte.lm_eval._command import TASKS, main
+from halfbyte.eval._published import TASKS
+from halfbyte.lm_eval._command import main
 from halfbyte.lm_eval._model import HalfbyteLM
 
 __all__ = ["TASKS", "HalfbyteLM", "main"]

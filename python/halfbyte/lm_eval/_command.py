@@ -11,10 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Optional
 
+from halfbyte.eval._published import TASKS
 from halfbyte.lm_eval._harness import cli_evaluate
-
-#: The tasks that read local files instead of a hub: those of the GPT4All report.
-TASKS = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 
 FOLDER = Path(__file__).parent / "tasks"
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         """The base class of models that score tokens."""
 
         cache_hook: CacheHook
+        backend: str
 
         def loglikelihood(
             self, requests: list[Instance], disable_tqdm: bool = False

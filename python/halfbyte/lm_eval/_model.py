@@ -77,6 +77,8 @@ class HalfbyteLM(TemplateLM):
             path, threads=threads, context_length=context_length, cache_type=cache_type
         )
         self.seed = seed
+        # The harness then cuts prompt and answer apart: T5's prompt ends with a token of its own.
+        self.backend = "seq2seq" if self.model.architecture == "t5" else "causal"
         self.template = chat_template
 
     # Tokens.
