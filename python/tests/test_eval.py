@@ -15,7 +15,7 @@ import pytest
 import halfbyte
 from conftest import DATA
 from halfbyte.eval import PUBLISHED, TASKS, Item, main, read_items, self_instruct
-from halfbyte.eval._self_instruct import conditional_pairs, windows_2023
+from halfbyte.eval._self_instruct import ItemScore, conditional_pairs, summary, windows_2023
 from halfbyte.eval._table1 import Answered, Row, distance, metric_of
 from test_lm_eval import ITEMS
 
@@ -35,7 +35,10 @@ def test_averages_of_the_report_are_those_of_its_rows() -> None:
 
 
 def row(name: str, right: list[bool], scores: list[tuple[float, float]]) -> Row:
-    answers = [Answered("piqa", i, s, False, r) for i, (r, s) in enumerate(zip(right, scores))]
+    answers = [
+        Answered("piqa", i, s, False, r, (1,) * len(s))
+        for i, (r, s) in enumerate(zip(right, scores))
+    ]
     return Row(name, ("piqa",), tuple(answers))
 
 
@@ -52,6 +55,23 @@ def test_rows_count_by_the_reports_metric_and_tell_their_distance() -> None:
     assert (found.changed, found.changed_clearly, found.items) == (2, 1, 4)
     with pytest.raises(ValueError, match="different questions"):
         distance(a, Row("c", ("piqa",), a.answers[:2]))
+
+
+def test_a_near_tie_is_one_by_the_metric_that_decides() -> None:
+    # Per character -2/20 and -1.0002/10 are near, however far their sums are from each other.
+    long = Answered("piqa", 0, (-2.0, -1.0002), True, True, (20, 10))
+    assert long.is_clear("acc") and not long.is_clear("acc_norm")
+
+
+def test_the_median_of_an_even_number_is_between_two() -> None:
+    scores = [ItemScore(str(i), value, value, 2, 1, 1.0) for i, value in enumerate((3.0, 1.0))]
+    assert summary(scores)["median"] == 2
+
+
+def test_a_model_with_an_encoder_has_no_such_perplexity() -> None:
+    t5 = halfbyte.Model(DATA / "t5-micro")
+    with pytest.raises(halfbyte.UnsupportedError, match="log_likelihood"):
+        self_instruct(t5, INSTRUCTIONS)
 
 
 def logprobs(model: halfbyte.Model, ids: list[int]) -> list[float]:

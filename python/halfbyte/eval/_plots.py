@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from halfbyte._extras import need
-from halfbyte.eval._published import COLUMNS, PUBLISHED
+from halfbyte.eval._published import COLUMN, PUBLISHED, TASKS
 from halfbyte.eval._self_instruct import CLIP, ItemScore
 from halfbyte.eval._table1 import Row, metric_of
 
@@ -36,15 +36,14 @@ def plot_accuracies(rows: Sequence[Row], path: str) -> None:
         places = [x + (i + 0.5) * width - 0.4 for x in range(len(heights))]
         axes.bar(places, heights, width, yerr=errors, label=row.model,
                  error_kw={"lw": 0.8, "ecolor": "0.3"})  # fmt: skip
-    wanted = [[column.task for column in COLUMNS].index(task) for task in tasks]
+    wanted = [TASKS.index(task) for task in tasks]
     for name, marker in zip(DRAWN, "vs^"):
         published = next(one for one in PUBLISHED if one.model == name)
         heights = [published.accuracies[i] for i in wanted]
         heights.append(sum(heights) / len(heights))
         axes.plot(range(len(heights)), heights, marker, ms=6, mfc="none", mec="black",
                   label=f"{name} (report)")  # fmt: skip
-    titles = {column.task: column.title for column in COLUMNS}
-    labels = [f"{titles[task]}\n{metric_of(task)}" for task in tasks]
+    labels = [f"{COLUMN[task].title}\n{metric_of(task)}" for task in tasks]
     axes.set_xticks(range(len(labels) + 1), [*labels, "average"])
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy, %")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 
 class Column(NamedTuple):
@@ -27,6 +27,9 @@ COLUMNS = (
 )
 
 TASKS = tuple(column.task for column in COLUMNS)
+
+#: By task.
+COLUMN = {column.task: column for column in COLUMNS}
 
 
 class Published(NamedTuple):
@@ -54,8 +57,3 @@ PUBLISHED = (
     Published("LLaMA 13B", (68.5, 79.1, 76.2, 70.1, 60.0, 44.6, 42.2), 63.0),
     Published("text-davinci-003", (88.1, 83.8, 83.4, 75.8, 83.9, 63.9, 51.0), 75.7),
 )
-
-
-def column(task: str) -> Optional[Column]:
-    """The report's column of a task."""
-    return next((one for one in COLUMNS if one.task == task), None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from halfbyte._model import Model
 from halfbyte._progress import Progress
-from halfbyte.errors import ConfigError, FileMissingError, FormatError
+from halfbyte.errors import ConfigError, FileMissingError, FormatError, UnsupportedError
 
 #: What each mode measures. Both cut the text at the same token.
 MODES = {
@@ -102,6 +103,11 @@ def self_instruct(
     for mode in modes:
         if mode not in MODES:
             raise ConfigError(f"unknown mode {mode!r}: there are {', '.join(MODES)}", "modes")
+    if model.architecture == "t5":
+        raise UnsupportedError(
+            "self-instruct reads prompt and response as one text, which T5 cannot: "
+            "score its answers with log_likelihood"
+        )
     items = list(items)
     # The published tokenizer reads special tokens, should a text spell one.
     cut = [
@@ -190,13 +196,13 @@ def _exp(value: float) -> float:
 
 def summary(scores: Sequence[ItemScore]) -> dict[str, Union[float, int, None]]:
     """Figures of a whole run."""
-    clipped = sorted(one.clipped for one in scores)
+    clipped = [one.clipped for one in scores]
     n_scored = sum(one.n_scored for one in scores)
     nll = sum(one.nll for one in scores)
     return {
         "items": len(scores),
         "mean_clipped": sum(clipped) / len(clipped) if clipped else None,
-        "median": clipped[len(clipped) // 2] if clipped else None,
+        "median": statistics.median(clipped) if clipped else None,
         "at_clip": sum(one.clipped >= CLIP for one in scores),
         "without_value": sum(one.perplexity is None for one in scores),
         "per_token": _exp(nll / n_scored) if n_scored else None,

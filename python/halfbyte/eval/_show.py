@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from halfbyte.eval._layout import markdown, plain
-from halfbyte.eval._published import COLUMNS, PUBLISHED, TASKS
+from halfbyte.eval._published import COLUMN, PUBLISHED, TASKS
 from halfbyte.eval._self_instruct import MODES, ItemScore, summary
 from halfbyte.eval._table1 import TOLERANCE, Distance, Row, metric_of
 
@@ -17,8 +17,7 @@ Perplexities = dict[str, dict[str, list[ItemScore]]]
 def table1_text(rows: Sequence[Row], distances: Sequence[Distance], as_markdown: bool) -> str:
     """The table beside the published rows, and the distances under it."""
     tasks = _ordered(rows[0].tasks)
-    titles = {column.task: column.title for column in COLUMNS}
-    header = ["", *(titles[task] for task in tasks), "average"]
+    header = ["", *(COLUMN[task].title for task in tasks), "average"]
     lines = [["metric", *map(metric_of, tasks), ""]]
     for row in rows:
         values = [f"{100 * row.accuracy(t):.1f} ±{100 * row.std_error(t):.1f}" for t in tasks]
@@ -48,8 +47,7 @@ def _questions(row: Row) -> str:
 def _distance_table(
     distances: Sequence[Distance], tasks: Sequence[str], as_markdown: bool
 ) -> str:  # fmt: skip
-    titles = {column.task: column.title for column in COLUMNS}
-    header = ["distance", *(titles[task] for task in tasks), "average", "largest Δ", "mean Δ",
+    header = ["distance", *(COLUMN[task].title for task in tasks), "average", "largest Δ", "mean Δ",
               "changed"]  # fmt: skip
     lines = []
     for one in distances:
@@ -60,7 +58,7 @@ def _distance_table(
                       changed])  # fmt: skip
     note = (
         f"Δ: of an answer's log-likelihood. changed: of {distances[0].items} questions those that "
-        f"only one of the two answers rightly (with a margin of at least {2 * TOLERANCE:g})."
+        f"only one of the two answers rightly (those that errors of {TOLERANCE:g} cannot decide)."
     )
     return f"{(markdown if as_markdown else plain)(header, lines)}\n\n{note}"
 

@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 from halfbyte._extras import need
 from halfbyte.errors import ConfigError, FileMissingError
-from halfbyte.eval._published import TASKS, column
+from halfbyte.eval._published import COLUMN, TASKS
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,16 @@ class Answered:
     #: Whether the right answer was chosen, by log-likelihood and by log-likelihood per character.
     acc: bool
     acc_norm: bool
+    #: Characters of each answer, by which ``acc_norm`` divides.
+    lengths: tuple[int, ...]
 
-    @property
-    def margin(self) -> float:
-        """The distance of the two best answers."""
-        best = sorted(self.scores)
-        return best[-1] - best[-2] if len(best) > 1 else math.inf
+    def is_clear(self, metric: str) -> bool:
+        """Whether errors of `TOLERANCE` in the log-likelihoods could not change the choice."""
+        lengths = self.lengths if metric == "acc_norm" else (1,) * len(self.scores)
+        ranked = sorted(zip(self.scores, lengths), key=lambda one: one[0] / one[1])
+        best, length = ranked[-1]
+        least = (best - TOLERANCE) / length
+        return all(least >= (score + TOLERANCE) / n for score, n in ranked[:-1])
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ class Distance:
     average: float
     largest_score: float
     mean_score: float
-    #: Questions that only one of the two answers rightly, and those of them that the base decides
-    #: by at least twice `TOLERANCE`.
+    #: Questions that only one of the two answers rightly, and those of them that the base would
+    #: decide in the same way with errors of `TOLERANCE`.
     changed: int
     changed_clearly: int
     items: int
@@ -82,8 +86,7 @@ TOLERANCE = 1e-3
 
 def metric_of(task: str) -> str:
     """``acc`` or ``acc_norm``: what the report shows of a task."""
-    found = column(task)
-    return "acc" if found is None else found.metric
+    return COLUMN[task].metric
 
 
 def table1(
@@ -140,7 +143,7 @@ def distance(row: Row, base: Row) -> Distance:
         max(gaps, default=0.0),
         _mean(gaps),
         len(changed),
-        sum(one.margin >= 2 * TOLERANCE for one in changed),
+        sum(one.is_clear(metric_of(one.task)) for one in changed),
         len(pairs),
     )
 
@@ -159,9 +162,10 @@ def _check(data: str, tasks: Sequence[str]) -> None:
 def _answered(task: str, sample: dict[str, Any]) -> Answered:
     scores = tuple(float(answer[0][0]) for answer in sample["resps"])
     right = bool(sample["acc"])
-    return Answered(
-        task, int(sample["doc_id"]), scores, right, bool(sample.get("acc_norm", right))
-    )  # fmt: skip
+    # A request's second argument is a space and the answer, except where the answers are contexts.
+    lengths = tuple(max(len(one[1]) - 1, 1) for one in sample["arguments"])
+    norm = bool(sample.get("acc_norm", right))
+    return Answered(task, int(sample["doc_id"]), scores, right, norm, lengths)
 
 
 def _mean(values: Sequence[float]) -> float:
