@@ -174,12 +174,11 @@ def roc(made: Planted, name: str, model: str | None) -> None:
 
     import halfbyte
     from halfbyte.curate._near import _nearest
-    from halfbyte.curate._spaces import space
+    from halfbyte.curate._spaces import ModelSpace, TfidfSpace
 
     texts = [pair[0] for pair in made.base] + [text for text, _ in made.edits]
     texts += [pair[0] for pair in made.negatives]
-    opened = halfbyte.Model(model) if model else None
-    places = space(name, texts, opened, False)
+    places = TfidfSpace(texts) if name == "tfidf" else ModelSpace(texts, halfbyte.Model(model))
     n, planted = len(made.base), len(made.edits) + len(made.negatives)
     found = _nearest(places, np.arange(n, n + planted), np.arange(n))
     scores = np.array([one[1] for one in found if one is not None])

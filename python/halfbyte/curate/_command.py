@@ -14,9 +14,9 @@ from halfbyte._model import Model
 from halfbyte.curate._clean import REASONS, Removed, clean
 from halfbyte.curate._near import near_duplicates
 from halfbyte.curate._rows import Row, read_rows
-from halfbyte.curate._spaces import Space, space
+from halfbyte.curate._spaces import ModelSpace, Space, TfidfSpace
 from halfbyte.curate._topics import LAYOUTS, topics
-from halfbyte.errors import Error
+from halfbyte.errors import ConfigError, Error
 
 #: What is compared by meaning.
 TEXTS: dict[str, Callable[[Row], str]] = {
@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(given: argparse.Namespace) -> None:
     start = time.perf_counter()
+    if given.model and given.space != "model":
+        raise ConfigError("--model is for --space model", "model")
     if given.plot:
         need("matplotlib", "curate")
     if given.layout == "umap" and (given.map or given.plot):
@@ -77,9 +79,10 @@ def _run(given: argparse.Namespace) -> None:
     places: Optional[Space] = None
     texts = [TEXTS[given.on](row) for row in kept]
     if texts and (given.space != "none" or given.map or given.plot):
-        name = "tfidf" if given.space == "none" else given.space
-        model = Model(given.model) if name == "model" and given.model else None
-        places = space(name, texts, model, True)
+        if given.space == "model":
+            places = ModelSpace(texts, Model(given.model), progress=True)
+        else:
+            places = TfidfSpace(texts)
     vectors: Any = None if places is None else places.search
     if places is not None and given.space != "none":
         found = near_duplicates(places, given.threshold, progress=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import html
 import json
 from collections.abc import Sequence
@@ -21,11 +22,17 @@ PAGE = Path(__file__).parent / "map.html"
 
 def colour(topic: int) -> str:
     """A topic's colour: hues far apart for neighbours in number."""
-    return f"hsl({(topic * 137.508) % 360:.0f} {65 - 15 * (topic % 2)}% {45 + 12 * (topic % 3)}%)"
+    hue, light, saturation = (
+        topic * 137.508 % 360 / 360,
+        45 + 12 * (topic % 3),
+        65 - 15 * (topic % 2),
+    )
+    parts = colorsys.hls_to_rgb(hue, light / 100, saturation / 100)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
 
 
-def write_page(path: str, found: Topics, texts: Sequence[str], title: str) -> int:
-    """Writes the interactive map; returns how many texts are on it.
+def write_page(path: str, found: Topics, texts: Sequence[str], title: str) -> None:
+    """Writes the interactive map.
 
     Everything is in the one file: it opens without a network. If there are more than `PAGE_TEXTS`,
     every second, third, … one is on it.
@@ -46,7 +53,6 @@ def write_page(path: str, found: Topics, texts: Sequence[str], title: str) -> in
     page = PAGE.read_text(encoding="utf-8")
     page = page.replace("{{title}}", html.escape(title)).replace("{{data}}", script)
     Path(path).write_text(page, encoding="utf-8")
-    return len(chosen)
 
 
 def _short(text: str) -> str:
@@ -59,7 +65,6 @@ def write_picture(path: str, found: Topics, title: str) -> None:
     need("matplotlib", "curate")
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import hsv_to_rgb
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8), layout="constrained")
@@ -68,9 +73,7 @@ def write_picture(path: str, found: Topics, title: str) -> None:
     size = max(1.0, min(12.0, 40_000 / max(len(found.topic), 1)))
     for i, name in enumerate(found.names):
         here = found.places[found.topic == i]
-        hue = (i * 137.508) % 360 / 360
-        rgb = hsv_to_rgb((hue, 0.75 - 0.2 * (i % 2), 0.85 - 0.12 * (i % 3)))
-        axes.scatter(here[:, 0], here[:, 1], s=size, color=[rgb], lw=0, alpha=0.7,
+        axes.scatter(here[:, 0], here[:, 1], s=size, color=colour(i), lw=0, alpha=0.7,
                      label=f"{name} ({len(here)})")  # fmt: skip
         if len(here):
             x, y = map(float, np.median(here, axis=0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from halfbyte._extras import need
 from halfbyte._progress import Progress, reporter
@@ -35,7 +35,6 @@ MAX_WORDS = 100_000
 class Space(Protocol):
     """Vectors of texts."""
 
-    name: str
     #: From where on two texts say the same.
     threshold: float
     #: Vectors of length 1 in which neighbours are looked for, (n, d).
@@ -53,7 +52,6 @@ class Space(Protocol):
 class TfidfSpace:
     """Words that are rare elsewhere count more; neighbours are looked for after an SVD."""
 
-    name = "tfidf"
     threshold = 0.7
 
     def __init__(self, texts: Sequence[str], dimensions: int = SVD_DIMENSIONS) -> None:
@@ -97,7 +95,6 @@ class TfidfSpace:
 class ModelSpace:
     """The means of a model's last hidden states, whitened."""
 
-    name = "model"
     threshold = 0.64
 
     def __init__(
@@ -167,14 +164,3 @@ def unit(rows: Any) -> Floats:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     found: Floats = rows / np.maximum(lengths, np.float32(1e-12))
     return found
-
-
-def space(name: str, texts: Sequence[str], model: Optional[Model], progress: Progress) -> Space:
-    """The space called ``name``."""
-    if name == "tfidf":
-        return TfidfSpace(texts)
-    if model is None:
-        from halfbyte._model import Model as Opened
-
-        model = Opened()
-    return ModelSpace(texts, model, progress=progress)
