@@ -36,7 +36,7 @@ def find(
     folder = DEFAULT_MODEL_DIRECTORY if model_path is None else Path(model_path)
     if model_path is not None and not folder.is_dir():
         raise FileMissingError(f"the model directory {str(folder)!r} does not exist")
-    for path in (folder / model_name, folder / filename):
+    for path in (folder / model_name, folder / filename, folder / f"{model_name}.bin"):
         # A name without an extension may also be that of a stray file; only folders may lack one.
         if path.is_dir() or (path.name.endswith(EXTENSIONS) and path.exists()):
             return {"filename": path.name, "path": str(path)}

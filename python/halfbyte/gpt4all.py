@@ -64,7 +64,7 @@ class GPT4All:
     """A model of the package gpt4all's kind.
 
     ``model_name`` is a file in ``model_path`` (default: ``~/.cache/gpt4all``); the extension
-    ``.gguf`` may be left out. The folder of a Hugging Face model works, too, and
+    ``.gguf`` or ``.bin`` may be left out. The folder of a Hugging Face model works, too, and
     ``"stories-q4_0.gguf"`` is the small model inside halfbyte. A missing file is a
     ``FileNotFoundError`` that names it, whatever ``allow_download`` says.
 

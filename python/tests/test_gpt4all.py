@@ -108,6 +108,9 @@ def test_names_are_files_of_a_directory(folder: Path) -> None:
             assert (model.backend, model.device, model.list_gpus()) == ("cpu", None, [])
     names = [known["filename"] for known in GPT4All.list_models()]
     assert names == ["small.gguf", "stories-q4_0.gguf"]
+    # Files of 2023 had another extension.
+    (folder / "groovy.bin").write_bytes((folder / "small.gguf").read_bytes())
+    assert GPT4All.retrieve_model("groovy")["path"] == str(folder / "groovy.bin")
     assert GPT4All.retrieve_model("small")["path"] == str(folder / "small.gguf")
 
 
