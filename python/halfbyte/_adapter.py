@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Union
@@ -84,7 +85,7 @@ def _is_pair(one: object) -> bool:
     return (
         isinstance(one, tuple)
         and len(one) == 2
-        and isinstance(one[1], (int, float))
+        and isinstance(one[1], numbers.Real)
         and not isinstance(one[1], bool)
     )
 

@@ -80,7 +80,8 @@ class Model(Facts, Closing):
         start = time.perf_counter()
         self._native = _native.Model(given_path, {**self._options, **extra})
         self._facts = self._native.facts()
-        self._adapt(lora)
+        if lora is not None:
+            self._adapt(lora)
         logger.info(
             "loaded %s in %.2f s: %s, %.1f MB packed, %d threads, %s",
             self.path, time.perf_counter() - start, self.architecture, self.packed_bytes / 1e6,
@@ -226,18 +227,14 @@ class Model(Facts, Closing):
         """
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other._options = dict(self._options)
         other._adapt(lora)
-        if lora is None:
-            other._native = self._native.with_adapters([])
         return other
 
     def _adapt(self, lora: Lora) -> None:
-        self._options.pop("lora", None)
-        if lora is not None:
-            self._native = self._native.with_adapters(natives(self._native, lora))
-            # Whoever unpickles it may work in another folder.
-            self._options["lora"] = [(os.path.abspath(path), s) for path, s in paths(lora)]
+        self._native = self._native.with_adapters(natives(self._native, lora))
+        # Whoever unpickles it may work in another folder.
+        places = [(os.path.abspath(path), scale) for path, scale in paths(lora)]
+        self._options = {**self._options, "lora": places}
 
     @property
     def lora(self) -> list[tuple[str, float]]:
