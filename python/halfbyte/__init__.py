@@ -1,4 +1,4 @@
-"""4-bit GPT-J and LLaMA models on ordinary CPUs, the same bits every time.
+"""4-bit GPT-J, LLaMA, GPT-NeoX and T5 models on ordinary CPUs, the same bits every time.
 
 >>> import halfbyte
 >>> model = halfbyte.Model()                         # the small model inside; or a path

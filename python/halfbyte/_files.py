@@ -69,7 +69,7 @@ def quantize(
     *,
     lora: Lora = None,
 ) -> QuantizeReport:
-    """Writes ``src``, a GGUF file or a Hugging Face folder, as a GGUF file in another encoding.
+    """Writes ``src``, in any form that models open from, as a GGUF file in another encoding.
 
     ``type`` is such as ``"q4_0"``, ``"q8_0"`` or ``"q4_k_m"``; a wrong one lists them all. ``dst``
     appears only when it is complete, and replaces what was there. ``progress`` counts bytes.
