@@ -217,6 +217,19 @@ fn limits() -> Vec<Case> {
             let put = |i: u32| [&b"r"[..], &i.to_le_bytes()].concat();
             [b"N".to_vec(), put(262_143), put(262_144)].concat()
         }),
+        pickle(
+            "a long name, often",
+            wrong("a tensor's name has 1000000 bytes, more than 1024"),
+            || {
+                let name = [text(&"x".repeat(1_000_000)), b"q\0".to_vec()].concat();
+                let head = tensor(&storage("FloatStorage", "11", 32), 0, &[4, 8], &[8, 1]);
+                ops(&[&name, b"0", &head, b"q\x010}(", &b"h\0h\x01".repeat(8000), b"u"])
+            },
+        ),
+        pickle("a long key", wrong("a storage's key has 1000000 bytes, more than 1024"), || {
+            let storage = storage("FloatStorage", &"x".repeat(1_000_000), 32);
+            dict(&[(NAME.into(), tensor(&storage, 0, &[4, 8], &[8, 1]))])
+        }),
         zip("16,000 records", ("MissingTensor", NAME_MISSING), |z| {
             for i in 0..16_000 {
                 z.record(&format!("archive/data/more{i}"), b"");

@@ -158,6 +158,12 @@ fn infos(
     let mut infos = HashMap::new();
     for &(key, value) in entries {
         if let (Value::Text(name), Some(Object::Tensor(tensor))) = (key, pickle.object(value)) {
+            // A pickle may repeat a name for two bytes each time.
+            if name.len() > zip::MAX_NAME {
+                let (n, most) = (name.len(), zip::MAX_NAME);
+                let what = format!("a tensor's name has {n} bytes, more than {most}");
+                return Err(Error::Malformed { path: path.into(), what, offset: tensor.at as u64 });
+            }
             let malformed = |what: String| Error::Malformed {
                 path: path.into(),
                 what: format!("tensor {name} {what}"),
@@ -168,10 +174,10 @@ fn infos(
             };
             let info = info(tensor, storage, &place(storage)?).map_err(malformed)?;
             // As in Python, the last of several equal keys counts.
-            infos.insert(name.to_owned(), info);
+            infos.insert(name, info);
         }
     }
-    Ok(infos)
+    Ok(infos.into_iter().map(|(name, info)| (name.to_owned(), info)).collect())
 }
 
 /// A tensor's place in the file, after its last element was proved to be in its storage.

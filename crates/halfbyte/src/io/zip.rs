@@ -24,7 +24,8 @@ const LOCATOR_BYTES: usize = 20;
 const MAX_COMMENT: usize = 0xffff;
 /// Records of one archive: PyTorch writes one for each tensor.
 const MAX_RECORDS: u64 = 16_384;
-const MAX_NAME: usize = 1024;
+/// Bytes of a name.
+pub(super) const MAX_NAME: usize = 1024;
 
 /// Says that a field of 16 or 32 bits is too narrow and its value stands elsewhere.
 const ELSEWHERE_16: u64 = 0xffff;
