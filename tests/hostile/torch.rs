@@ -230,6 +230,15 @@ fn limits() -> Vec<Case> {
             let storage = storage("FloatStorage", &"x".repeat(1_000_000), 32);
             dict(&[(NAME.into(), tensor(&storage, 0, &[4, 8], &[8, 1]))])
         }),
+        zip("a storage of 1,000 tensors", wrong("share storages too often: save them con"), |z| {
+            z.record("archive/data/wide", &[0; 1 << 16]);
+            let matrix =
+                tensor(&storage("FloatStorage", "wide", 1 << 14), 0, &[128, 128], &[1, 128]);
+            let matrix = [matrix, b"q\0".to_vec()].concat();
+            let again = (0..999).map(|i| (format!("{i}"), b"h\0".to_vec()));
+            let entries: Vec<_> = std::iter::once((NAME.into(), matrix)).chain(again).collect();
+            z.get("archive/data.pkl").data = dict(&entries);
+        }),
         zip("16,000 records", ("MissingTensor", NAME_MISSING), |z| {
             for i in 0..16_000 {
                 z.record(&format!("archive/data/more{i}"), b"");
