@@ -129,8 +129,6 @@ fn weights(folder: &Path) -> Result<(Source, Vec<Stored>)> {
         }
         stored.push(Stored { name, dims, encoding, start });
     }
-    // The readers' maps have no order, and errors should be the same every time.
-    stored.sort_by(|a, b| a.name.cmp(&b.name));
     Ok((Source::Map(map), stored))
 }
 

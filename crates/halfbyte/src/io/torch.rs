@@ -2,7 +2,7 @@
 //!
 //! Source: PyTorch `torch/serialization.py`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
@@ -38,7 +38,7 @@ pub(super) fn is_torch(head: &[u8]) -> bool {
 ///
 /// [`Error::Malformed`]; [`Error::UnsupportedFormat`] for a pickle that calls anything but what
 /// rebuilds tensors, for `TorchScript`, for compressed archives.
-pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Info>> {
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Info>> {
     let infos = if bytes.starts_with(zip::MAGIC) {
         from_zip(path, bytes)?
     } else if is_torch(bytes) {
@@ -51,7 +51,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Info>> {
 }
 
 /// `<root>/data.pkl`, and the storage with key k in `<root>/data/k`.
-fn from_zip(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Info>> {
+fn from_zip(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Info>> {
     let records = zip::records(path, bytes)?;
     let root = records.names().find_map(|name| {
         name.strip_suffix("/data.pkl").filter(|root| !root.contains('/')).map(str::to_owned)
@@ -91,7 +91,7 @@ fn in_record(
 }
 
 /// Five pickles, then each storage's length and bytes in the order that the last one lists.
-fn from_legacy(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Info>> {
+fn from_legacy(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Info>> {
     let mut cursor = Cursor::new(path, bytes);
     if pickle::load(&mut cursor)?.root != Value::Long(LEGACY_MAGIC) {
         return Err(unsupported(path, "a pickle that is not PyTorch's"));
@@ -145,7 +145,7 @@ fn infos(
     path: &Path,
     pickle: &Pickle<'_>,
     place: impl Fn(&Storage<'_>) -> Result<Range<usize>>,
-) -> Result<HashMap<String, Info>> {
+) -> Result<BTreeMap<String, Info>> {
     let dict = |value| match pickle.object(value) {
         Some(Object::Dict(entries)) => Some(entries),
         _ => None,
@@ -160,7 +160,7 @@ fn infos(
     if let Some(state) = STATES.iter().find_map(inner) {
         entries = state;
     }
-    let mut infos = HashMap::new();
+    let mut infos = BTreeMap::new();
     for &(key, value) in entries {
         if let (Value::Text(name), Some(Object::Tensor(tensor))) = (key, pickle.object(value)) {
             // A pickle may repeat a name for two bytes each time.
@@ -186,7 +186,7 @@ fn infos(
 }
 
 /// Checks that the tensors are not much larger than the file: each may become a matrix of its own.
-fn check_sharing(path: &Path, file_bytes: usize, infos: &HashMap<String, Info>) -> Result<()> {
+fn check_sharing(path: &Path, file_bytes: usize, infos: &BTreeMap<String, Info>) -> Result<()> {
     let n_bytes = |info: &Info| match info.strides {
         // Nothing is made of these.
         Strides::Other(_) => Some(0),
