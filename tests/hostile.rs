@@ -21,6 +21,8 @@ mod config;
 mod ggml;
 #[path = "hostile/gguf.rs"]
 mod gguf;
+#[path = "hostile/memory.rs"]
+mod memory;
 #[path = "hostile/packed.rs"]
 mod packed;
 #[path = "hostile/pickle.rs"]

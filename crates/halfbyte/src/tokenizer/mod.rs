@@ -188,7 +188,8 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Tokenizer`] if the vocabulary has no token for a part of the text.
+    /// [`Error::Tokenizer`] if the vocabulary has no token for a part of the text,
+    /// [`Error::OutOfMemory`].
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
         if let Engine::HuggingFace(engine) = &self.engine {
             return engine.encode(text, specials);
@@ -227,7 +228,7 @@ impl Tokenizer {
                     engine.encode(&self.vocab, text, *after_token, ids)?;
                 }
                 (Part::Text(text), Engine::Unigram(engine)) => {
-                    engine.encode(&self.vocab, text, *after_token, ids);
+                    engine.encode(&self.vocab, text, *after_token, ids)?;
                 }
                 (Part::Text(text), Engine::ByteLevel(engine)) => engine.encode(text, ids)?,
                 (Part::Text(text), Engine::HuggingFace(engine)) => {
