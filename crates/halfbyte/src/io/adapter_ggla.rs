@@ -17,7 +17,7 @@ use super::gguf_value;
 use super::metadata::Metadata;
 use super::mmap::Map;
 use super::source::Source;
-use super::view::RowOrder;
+use super::view::{RowOrder, upright};
 use crate::error::{Error, Result};
 use crate::quant::Encoding;
 
@@ -103,7 +103,7 @@ fn record(
     let bytes = cursor.take(n_bytes, &format!("tensor {name}"))?;
     let (dims, place) = match side {
         Side::A => {
-            transposed.push(transpose(bytes, inner, outer));
+            transposed.push(upright(bytes, inner, bytes.len() / inner / outer)?);
             (vec![inner, outer], (transposed.len(), 0))
         }
         Side::B => (vec![outer, inner], (0, start)),
@@ -140,12 +140,4 @@ fn place(cursor: &Cursor<'_>, base: Base<'_>, name: &str) -> Result<(String, Sid
     };
     let (gguf, order) = adapter::from_hf(base, (row, &number), side);
     Ok((gguf, side, order))
-}
-
-/// `outer` rows of `inner` elements → `inner` rows of `outer` elements.
-fn transpose(bytes: &[u8], inner: usize, outer: usize) -> Vec<u8> {
-    let size = bytes.len() / inner / outer;
-    let elements: Vec<&[u8]> = bytes.chunks_exact(size).collect();
-    let column = |i: usize| elements.iter().skip(i).step_by(inner).copied();
-    (0..inner).flat_map(column).flatten().copied().collect()
 }

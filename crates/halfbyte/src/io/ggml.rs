@@ -306,11 +306,7 @@ fn part_vector(
     let (Some(bytes), Some(size), true) = (bytes, size, order.fits(n)) else {
         return Err(wrong("is no vector of queries, keys and values"));
     };
-    let mut parted = Vec::with_capacity(bytes.len());
-    for element in 0..n {
-        let at = order.stored_row(element, n) * size;
-        parted.extend_from_slice(bytes.get(at..at + size).unwrap_or_default());
-    }
+    let parted = order.elements(bytes, size)?;
     let place = (sources.len(), 0);
     sources.push(Source::Owned(parted));
     let dims = record.dims.clone();

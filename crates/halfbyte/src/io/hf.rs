@@ -13,10 +13,9 @@ use super::metadata::{Metadata, Value};
 use super::mmap::Map;
 use super::safetensors::{self, Info, Strides};
 use super::source::Source;
-use super::view::RowOrder;
+use super::view::{RowOrder, upright};
 use super::{gguf_value, hf_files, hf_tokenizer, torch};
 use crate::error::{Error, Result};
-use crate::kernels::zeroed;
 use crate::quant::Encoding;
 
 /// Ends of a module's tensors.
@@ -152,8 +151,7 @@ impl Weights {
             let bytes = bytes.into_owned();
             return self.computed((gguf, order), info.dims, encoding, bytes);
         }
-        let bytes = permuted(&bytes, &info, encoding, order);
-        let bytes = bytes.ok_or_else(|| malformed("does not lie in its file".into()))?;
+        let bytes = order.elements(&bytes, info.dtype.bitsize() / 8)?;
         self.computed((gguf, RowOrder::Natural), info.dims, encoding, bytes)
     }
 
@@ -173,15 +171,7 @@ impl Weights {
         };
         match (&info.strides, info.dims.as_slice()) {
             (Strides::Rows, _) => Ok(Cow::Borrowed(bytes)),
-            (Strides::Columns, &[n_rows, n_columns]) => {
-                let mut rows = zeroed(bytes.len())?;
-                for (i, element) in rows.chunks_exact_mut(size).enumerate() {
-                    let (row, column) = (i / n_columns, i % n_columns);
-                    let start = (column * n_rows + row) * size;
-                    element.copy_from_slice(bytes.get(start..start + size).unwrap_or_default());
-                }
-                Ok(Cow::Owned(rows))
-            }
+            (Strides::Columns, &[n_rows, _]) => Ok(Cow::Owned(upright(bytes, n_rows, size)?)),
             (strides, _) => Err(malformed(format!(
                 "has elements in an order of its own ({strides:?}): save it with .contiguous()"
             ))),
@@ -339,16 +329,4 @@ fn row_order(config: &Config, rows: Rows, hf: &str, dims: &[usize]) -> Result<Ro
         return Err(Error::Shape { tensor: hf.to_owned(), expected, found: dims.to_vec() });
     }
     Ok(order)
-}
-
-/// The elements of a vector in GGUF's order.
-fn permuted(bytes: &[u8], info: &Info, encoding: Encoding, order: RowOrder) -> Option<Vec<u8>> {
-    let n = *info.dims.first()?;
-    let size = encoding.row_bytes(1)?;
-    let mut out = Vec::with_capacity(bytes.len());
-    for element in 0..n {
-        let start = order.stored_row(element, n) * size;
-        out.extend_from_slice(bytes.get(start..start + size)?);
-    }
-    Some(out)
 }
