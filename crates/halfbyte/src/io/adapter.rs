@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::checkpoint::{Checkpoint, Tensor, TokenizerSource};
 use super::hf_config;
-use super::hf_names::{Name, Rows};
+use super::hf_names::{Name, block_of};
 use super::metadata::Metadata;
 use super::source::Source;
 use super::view::{RowOrder, TensorView};
@@ -202,23 +202,17 @@ fn finite(path: &Path, name: &str, scale: f64) -> Result<f32> {
     Err(Error::config(format!("alpha in {}", path.display()), reason))
 }
 
-/// The row of the architecture's table of names that `wanted` accepts, and the block's number.
+/// The row of the architecture's table of names that `module` is, and the block's number.
 ///
-/// The name is `stem` in one of the spellings that `names` gives, `{}` standing for the number.
+/// `names` gives a row's spellings, `{}` standing for the number.
 pub(super) fn find_name<'a>(
     base: Base<'_>,
     module: &str,
     names: impl Fn(&'static Name) -> Vec<&'a str>,
-) -> Option<(&'static Name, String)> {
+) -> Option<(&'static Name, usize)> {
     hf_config::names_of(base.architecture)?.iter().find_map(|row| {
-        names(row).into_iter().find_map(|name| {
-            let Some((before, after)) = name.split_once("{}") else {
-                return (module == name).then(|| (row, String::new()));
-            };
-            let number = module.strip_prefix(before)?.strip_suffix(after)?;
-            let plain = number.parse::<u32>().is_ok_and(|n| n.to_string() == number);
-            plain.then(|| (row, number.to_owned()))
-        })
+        let block = names(row).into_iter().find_map(|name| block_of(name, module))?;
+        Some((row, block))
     })
 }
 
@@ -226,17 +220,14 @@ pub(super) fn find_name<'a>(
 /// file that has them as Hugging Face does.
 pub(super) fn from_hf(
     base: Base<'_>,
-    (row, number): (&Name, &str),
+    (row, number): (&Name, usize),
     side: Side,
 ) -> (String, RowOrder) {
-    let name = format!("{}.weight{}", row.gguf.replace("{}", number), side.suffix());
-    let order = match row.rows {
+    let matrix = row.gguf.replace("{}", &number.to_string());
+    let order = match side {
         // Only the outputs' order differs.
-        _ if side == Side::A => RowOrder::Natural,
-        Rows::Same => RowOrder::Natural,
-        Rows::QueryHalves => RowOrder::InterleaveHalves { heads: base.n_heads },
-        Rows::KeyHalves => RowOrder::InterleaveHalves { heads: base.n_kv_heads },
-        Rows::QkvTriples => RowOrder::SplitQkv { heads: base.n_heads },
+        Side::A => RowOrder::Natural,
+        Side::B => row.rows.order(base.n_heads, base.n_kv_heads),
     };
-    (name, order)
+    (format!("{matrix}.weight{}", side.suffix()), order)
 }

@@ -138,6 +138,6 @@ fn place(cursor: &Cursor<'_>, base: Base<'_>, name: &str) -> Result<(String, Sid
         let reason = format!("is no loraA or loraB of a matrix that {} has", base.architecture);
         return Err(Error::config(field, reason));
     };
-    let (gguf, order) = adapter::from_hf(base, (row, &number), side);
+    let (gguf, order) = adapter::from_hf(base, (row, number), side);
     Ok((gguf, side, order))
 }

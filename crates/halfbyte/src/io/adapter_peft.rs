@@ -163,7 +163,7 @@ impl Module {
             let why = format!("{} has no module {module}", base.architecture);
             return Err(refused(why));
         };
-        let (gguf, order) = adapter::from_hf(base, (row, &number), side);
+        let (gguf, order) = adapter::from_hf(base, (row, number), side);
         Ok(Self { hf: module.to_owned(), gguf, order })
     }
 }

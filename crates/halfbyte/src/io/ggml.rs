@@ -15,7 +15,7 @@ use super::ggml_header::{Header, Magic, unaligned};
 use super::ggml_layout::{Dim, Named};
 use super::ggml_parts::{self, Joined};
 use super::ggml_vocab;
-use super::hf_names::{BUFFERS, Rows};
+use super::hf_names::BUFFERS;
 use super::metadata::{Metadata, Value};
 use super::mmap::Map;
 use super::source::Source;
@@ -86,10 +86,8 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let sizes = Sizes::of(&path, &file.header, || tensors.iter().map(|(record, _)| record))?;
     let tensors = tensors.into_iter().map(|(record, place)| {
         sizes.check(&file.header, &record)?;
-        let order = match record.named.part.rows {
-            Rows::QkvTriples => RowOrder::SplitQkv { heads: file.header.n_heads },
-            _ => RowOrder::Natural,
-        };
+        let n_heads = file.header.n_heads;
+        let order = record.named.part.rows.order(n_heads, n_heads);
         if record.dims.len() == 1 && order != RowOrder::Natural {
             return part_vector(&path, &mut sources, &record, place, order);
         }

@@ -304,23 +304,13 @@ impl Weights {
 
 /// The row order of a tensor, after its shape was held against the configuration.
 fn row_order(config: &Config, rows: Rows, hf: &str, dims: &[usize]) -> Result<RowOrder> {
-    // Sizes of a configuration are at most 2^24: products of three stay below 2^64.
-    let (order, n_rows) = match rows {
-        Rows::Same => return Ok(RowOrder::Natural),
-        Rows::QueryHalves => {
-            let heads = config.n_heads;
-            (RowOrder::InterleaveHalves { heads }, heads.checked_mul(config.head_dim))
-        }
-        Rows::KeyHalves => {
-            let heads = config.n_kv_heads;
-            (RowOrder::InterleaveHalves { heads }, heads.checked_mul(config.head_dim))
-        }
-        Rows::QkvTriples => {
-            let heads = config.n_heads;
-            let rows = heads.checked_mul(config.head_dim).and_then(|n| n.checked_mul(3));
-            (RowOrder::SplitQkv { heads }, rows)
-        }
+    let order = rows.order(config.n_heads, config.n_kv_heads);
+    let n_heads = match order {
+        RowOrder::Natural => return Ok(order),
+        RowOrder::InterleaveHalves { heads } => Some(heads),
+        RowOrder::SplitQkv { heads } => heads.checked_mul(3),
     };
+    let n_rows = n_heads.and_then(|n| n.checked_mul(config.head_dim));
     let mut expected = vec![n_rows.unwrap_or(usize::MAX)];
     if hf.ends_with(".weight") {
         expected.push(config.hidden_size);
