@@ -82,11 +82,24 @@ static CONTAINERS: &[Container] = &[
 
 impl Side {
     /// The end of the tensor's name, as GGUF spells it.
-    pub(super) fn suffix(self) -> &'static str {
+    fn suffix(self) -> &'static str {
         match self {
             Self::A => ".lora_a",
             Self::B => ".lora_b",
         }
+    }
+
+    /// The tensor's name.
+    fn of(self, matrix: &str) -> String {
+        format!("{matrix}{}", self.suffix())
+    }
+
+    /// The matrix of the tensor `name`, and which factor it is.
+    pub(super) fn split(name: &str) -> Option<(&str, Self)> {
+        [Self::A, Self::B].into_iter().find_map(|side| {
+            let matrix = name.strip_suffix(side.suffix())?;
+            Some((matrix, side))
+        })
     }
 }
 
@@ -125,32 +138,21 @@ impl AdapterFile {
         let checkpoint = Checkpoint::assemble(path.into(), metadata, none, sources, tensors)?;
         let mut scales = BTreeMap::new();
         for name in checkpoint.tensor_names() {
-            let (name, other) = match (name.strip_suffix(".lora_a"), name.strip_suffix(".lora_b")) {
-                (Some(name), _) => (name, Side::B),
-                (_, Some(name)) => (name, Side::A),
-                _ => {
-                    let reason = "is no A or B of a LoRA adapter";
-                    return Err(Error::config(
-                        format!("tensor {name} in {}", path.display()),
-                        reason,
-                    ));
-                }
+            let Some((matrix, side)) = Side::split(name) else {
+                let reason = "is no A or B of a LoRA adapter";
+                return Err(Error::config(format!("tensor {name} in {}", path.display()), reason));
             };
-            checkpoint.require(&format!("{name}{}", other.suffix()))?;
-            if other == Side::B {
-                scales.insert(name.to_owned(), 0.0);
+            // Either needs the other.
+            let rank = rank(&checkpoint, matrix)?;
+            if side == Side::B {
+                scales.insert(matrix.to_owned(), finite(path, matrix, scale(matrix, rank)?)?);
             }
         }
         if scales.is_empty() {
             let what = "there is no lora_a and lora_b in it".into();
             return Err(Error::Malformed { path: path.into(), what, offset: 0 });
         }
-        let mut file = Self { checkpoint, scales };
-        for (name, slot) in &mut file.scales {
-            let rank = rank(&file.checkpoint, name)?;
-            *slot = finite(path, name, scale(name, rank)?)?;
-        }
-        Ok(file)
+        Ok(Self { checkpoint, scales })
     }
 
     /// The file or folder, for messages.
@@ -166,16 +168,16 @@ impl AdapterFile {
     /// What is added to the matrix of that GGUF name.
     pub(crate) fn delta(&self, name: &str) -> Option<Delta<'_>> {
         let (name, &scale) = self.scales.get_key_value(name)?;
-        let a = self.checkpoint.tensor(&format!("{name}.lora_a"))?;
-        let b = self.checkpoint.tensor(&format!("{name}.lora_b"))?;
+        let a = self.checkpoint.tensor(&Side::A.of(name))?;
+        let b = self.checkpoint.tensor(&Side::B.of(name))?;
         Some(Delta { name, a, b, scale })
     }
 }
 
 /// The rank of a pair, whose A and B must agree on it.
 fn rank(checkpoint: &Checkpoint, name: &str) -> Result<usize> {
-    let a = checkpoint.require(&format!("{name}.lora_a"))?;
-    let b = checkpoint.require(&format!("{name}.lora_b"))?;
+    let a = checkpoint.require(&Side::A.of(name))?;
+    let b = checkpoint.require(&Side::B.of(name))?;
     for tensor in [a, b] {
         let n_dims = tensor.dims().len();
         if n_dims != 2 {
@@ -223,11 +225,11 @@ pub(super) fn from_hf(
     (row, number): (&Name, usize),
     side: Side,
 ) -> (String, RowOrder) {
-    let matrix = row.gguf.replace("{}", &number.to_string());
+    let matrix = format!("{}.weight", row.gguf.replace("{}", &number.to_string()));
     let order = match side {
         // Only the outputs' order differs.
         Side::A => RowOrder::Natural,
         Side::B => row.rows.order(base.n_heads, base.n_kv_heads),
     };
-    (format!("{matrix}.weight{}", side.suffix()), order)
+    (side.of(&matrix), order)
 }
