@@ -11,9 +11,9 @@ use super::special::{BOS_SPELLINGS, END_SPELLINGS};
 use super::split::{PreTokenizer, pre_tokenizer};
 use super::unigram::Unigram;
 use super::vocab::{Kind, Spelling, Vocab, byte_token};
-use super::{Engine, Tokenizer, alphabet};
+use super::{Engine, Tokenizer};
 use crate::error::{Error, Result};
-use crate::io::Metadata;
+use crate::io::{Metadata, alphabet};
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";

@@ -7,7 +7,6 @@
 //! `gguf`, `model_file`, `json`; where they go when a model is written: `export`.
 
 mod added;
-mod alphabet;
 mod byte_level;
 mod charsmap;
 mod export;
