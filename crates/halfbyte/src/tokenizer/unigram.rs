@@ -72,7 +72,7 @@ impl Unigram {
             )));
         }
         let listed = || vocab.iter().take(scores.len());
-        let unknown = listed().find(|(_, token)| token.kind == Kind::Unknown).map(|(id, _)| id);
+        let unknown = vocab.unknown().filter(|&id| (id as usize) < scores.len());
         let unknown = unknown.ok_or_else(|| {
             Error::Tokenizer("a Unigram vocabulary needs an unknown token, and has none".into())
         })?;
@@ -85,12 +85,6 @@ impl Unigram {
             let ids = listed().filter(|(_, token)| kinds.contains(&token.kind)).map(|(id, _)| id);
             Sorted::new(vocab, ids.collect())
         };
-        let mut bytes = vec![None; 256];
-        for (id, token) in listed() {
-            if let (Kind::Byte, &[byte]) = (token.kind, &*token.bytes) {
-                bytes[usize::from(byte)] = Some(id);
-            }
-        }
         Ok(Self {
             scores: scores.to_vec(),
             pieces: of_kinds(&[Kind::Normal, Kind::UserDefined])?,
@@ -99,7 +93,7 @@ impl Unigram {
             highest: normal().fold(f32::MIN_POSITIVE, f32::max),
             unknown_score: lowest - UNKNOWN_PENALTY,
             unknown,
-            bytes: bytes.into_iter().collect(),
+            bytes: vocab.byte_ids().into_iter().collect(),
             normalization,
             charsmap,
         })

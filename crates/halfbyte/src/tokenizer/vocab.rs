@@ -133,6 +133,22 @@ impl Vocab {
         (0..).zip(&self.tokens)
     }
 
+    /// The token of each byte.
+    pub(super) fn byte_ids(&self) -> [Option<u32>; 256] {
+        let mut ids = [None; 256];
+        for (id, token) in self.iter() {
+            if let (Kind::Byte, &[byte]) = (token.kind, &*token.bytes) {
+                ids[usize::from(byte)] = Some(id);
+            }
+        }
+        ids
+    }
+
+    /// The first token that stands for what the vocabulary cannot spell.
+    pub(super) fn unknown(&self) -> Option<u32> {
+        self.iter().find(|(_, token)| token.kind == Kind::Unknown).map(|(id, _)| id)
+    }
+
     /// Declares tokens to be special: they stand for no text from now on.
     pub(super) fn make_control(&mut self, id: u32) {
         if let Some(token) = self.tokens.get_mut(id as usize)
