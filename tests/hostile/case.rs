@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use halfbyte::Error;
 use halfbyte::io::Checkpoint;
-use halfbyte_tests::Stopwatch;
+use halfbyte_tests::{Stopwatch, kind};
 
 /// The kind of error that most cases are.
 pub(crate) const MALFORMED: &str = "Malformed";
@@ -88,20 +87,6 @@ pub(crate) struct Case {
     pub(crate) kind: &'static str,
     /// Words of its message.
     pub(crate) says: &'static str,
-}
-
-fn kind(error: &Error) -> &'static str {
-    match error {
-        Error::Io { .. } => "Io",
-        Error::Malformed { .. } => "Malformed",
-        Error::UnsupportedFormat { .. } => "UnsupportedFormat",
-        Error::UnsupportedEncoding { .. } => "UnsupportedEncoding",
-        Error::UnsupportedArchitecture { .. } => "UnsupportedArchitecture",
-        Error::MissingTensor { .. } => "MissingTensor",
-        Error::Shape { .. } => "Shape",
-        Error::Config { .. } => "Config",
-        _ => "another kind",
-    }
 }
 
 /// The allocator counts for the whole process, so only one test may run at a time.
