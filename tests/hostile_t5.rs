@@ -10,7 +10,7 @@ use halfbyte::model::{CacheType, ModelConfig};
 use halfbyte::{Adapter, Error, GenerationConfig, Model};
 use halfbyte_tests::adapters::Lora;
 use halfbyte_tests::fixtures::{Folder, Gguf};
-use halfbyte_tests::{Rows, data, kind, torch_file};
+use halfbyte_tests::{Rows, data, kind};
 use serde_json::{Value, json};
 
 /// What is broken, the kind of the error, and words of its message.
@@ -237,21 +237,6 @@ fn the_sound_folder_is_sound() -> Result<()> {
     let model = Model::open(folder.path())?;
     let config = GenerationConfig { max_new_tokens: 1, ..GenerationConfig::default() };
     assert_eq!(model.generate("a dog", &config)?.pieces.len(), 1);
-    Ok(())
-}
-
-#[test]
-fn pytorch_files_hold_the_same_model() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let sound = micro();
-    sound.write_without_weights(folder.path());
-    let weights = torch_file::of_folder(&sound).bytes();
-    std::fs::write(folder.path().join("pytorch_model.bin"), weights)?;
-    let config = GenerationConfig { seed: Some(1), ..GenerationConfig::default() };
-    let answer = |model: &Model| Ok::<_, Error>(model.generate("a dog", &config)?.tokens());
-    let wanted = answer(&Model::open(data().join("t5-micro"))?)?;
-    assert!(!wanted.is_empty());
-    assert_eq!(answer(&Model::open(folder.path())?)?, wanted);
     Ok(())
 }
 
