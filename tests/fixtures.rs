@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 
 /// A GGUF file about to be written, with every count open to lies.
@@ -231,6 +232,30 @@ impl Folder {
             (name, "F32", shape, data)
         });
         Self { config, tensors: tensors.collect(), files: Vec::new() }
+    }
+
+    /// Reads config, weights in one file, and the named other files.
+    pub fn read(folder: &Path, files: &[&str]) -> Self {
+        let read = |name: &str| std::fs::read(folder.join(name)).expect("a readable file");
+        let bytes = read("model.safetensors");
+        let tensors = SafeTensors::deserialize(&bytes).expect("tensors").tensors();
+        let mut tensors: Vec<_> = tensors
+            .into_iter()
+            .map(|(name, view)| {
+                let dtype = match view.dtype() {
+                    Dtype::F16 => Some("F16"),
+                    Dtype::F32 => Some("F32"),
+                    Dtype::I32 => Some("I32"),
+                    _ => None,
+                };
+                let dtype = dtype.expect("a dtype of our data");
+                (name, dtype, view.shape().to_vec(), view.data().to_vec())
+            })
+            .collect();
+        tensors.sort_unstable();
+        let config = serde_json::from_slice(&read("config.json")).expect("JSON");
+        let files = files.iter().map(|&name| (name.to_owned(), read(name))).collect();
+        Self { config, tensors, files }
     }
 
     /// Writes config, weights in one file, and the other files.

@@ -13,6 +13,8 @@ use halfbyte_tests::legacy_files::{Ggml, LLAMA, Model};
 
 #[path = "hostile/adapter.rs"]
 mod adapter;
+#[path = "hostile/adapter_files.rs"]
+mod adapter_files;
 #[path = "hostile/case.rs"]
 mod case;
 #[path = "hostile/config.rs"]
@@ -21,6 +23,8 @@ mod config;
 mod ggml;
 #[path = "hostile/gguf.rs"]
 mod gguf;
+#[path = "hostile/memory.rs"]
+mod memory;
 #[path = "hostile/packed.rs"]
 mod packed;
 #[path = "hostile/pickle.rs"]

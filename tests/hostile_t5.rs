@@ -10,8 +10,7 @@ use halfbyte::model::{CacheType, ModelConfig};
 use halfbyte::{Adapter, Error, GenerationConfig, Model};
 use halfbyte_tests::adapters::Lora;
 use halfbyte_tests::fixtures::{Folder, Gguf};
-use halfbyte_tests::{Rows, data, torch_file};
-use safetensors::SafeTensors;
+use halfbyte_tests::{Rows, data, kind};
 use serde_json::{Value, json};
 
 /// What is broken, the kind of the error, and words of its message.
@@ -69,20 +68,8 @@ fn file(
     })
 }
 
-fn micro() -> Result<Folder> {
-    let read = |name: &str| std::fs::read(data().join("t5-micro").join(name));
-    let bytes = read("model.safetensors")?;
-    let tensors = SafeTensors::deserialize(&bytes)?;
-    let tensors = tensors
-        .iter()
-        .map(|(name, view)| (name.to_owned(), "F16", view.shape().to_vec(), view.data().to_vec()));
-    let files = ["spiece.model", "tokenizer_config.json"];
-    let files = files.map(|name| read(name).map(|bytes| (name.to_owned(), bytes)));
-    Ok(Folder {
-        config: serde_json::from_slice(&read("config.json")?)?,
-        tensors: tensors.collect(),
-        files: files.into_iter().collect::<Result<_, _>>()?,
-    })
+fn micro() -> Folder {
+    Folder::read(&data().join("t5-micro"), &["spiece.model", "tokenizer_config.json"])
 }
 
 fn sizes() -> Vec<Row> {
@@ -213,24 +200,12 @@ fn tokenizers() -> Vec<Row> {
     ]
 }
 
-fn kind(error: &Error) -> &'static str {
-    match error {
-        Error::Malformed { .. } => "Malformed",
-        Error::UnsupportedArchitecture { .. } => "UnsupportedArchitecture",
-        Error::MissingTensor { .. } => "MissingTensor",
-        Error::Shape { .. } => "Shape",
-        Error::Config { .. } => "Config",
-        Error::Tokenizer(_) => "Tokenizer",
-        _ => "another kind",
-    }
-}
-
 #[test]
 fn broken_t5_folders_are_typed_errors() -> Result<()> {
     let cases: Vec<Row> =
         [sizes(), fields(), tensors(), tokenizers()].into_iter().flatten().collect();
     assert!(cases.len() >= 60, "{} cases", cases.len());
-    let sound = micro()?;
+    let sound = micro();
     let mut rows = Rows::default();
     for case in &cases {
         let folder = tempfile::tempdir()?;
@@ -258,25 +233,10 @@ fn broken_t5_folders_are_typed_errors() -> Result<()> {
 #[test]
 fn the_sound_folder_is_sound() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    micro()?.write(folder.path());
+    micro().write(folder.path());
     let model = Model::open(folder.path())?;
     let config = GenerationConfig { max_new_tokens: 1, ..GenerationConfig::default() };
     assert_eq!(model.generate("a dog", &config)?.pieces.len(), 1);
-    Ok(())
-}
-
-#[test]
-fn pytorch_files_hold_the_same_model() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let sound = micro()?;
-    sound.write_without_weights(folder.path());
-    let weights = torch_file::of_folder(&sound).bytes();
-    std::fs::write(folder.path().join("pytorch_model.bin"), weights)?;
-    let config = GenerationConfig { seed: Some(1), ..GenerationConfig::default() };
-    let answer = |model: &Model| Ok::<_, Error>(model.generate("a dog", &config)?.tokens());
-    let wanted = answer(&Model::open(data().join("t5-micro"))?)?;
-    assert!(!wanted.is_empty());
-    assert_eq!(answer(&Model::open(folder.path())?)?, wanted);
     Ok(())
 }
 

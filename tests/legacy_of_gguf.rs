@@ -4,6 +4,7 @@ use halfbyte::io::Checkpoint;
 use halfbyte::quant::Encoding;
 
 use super::{Ggml, Model, Tensor};
+use crate::vocabularies::byte_of;
 
 /// Reads numbers of a GGUF file's metadata.
 fn number(checkpoint: &Checkpoint, key: &str) -> u32 {
@@ -214,19 +215,9 @@ fn tokens(source: &Checkpoint, model: Model, n: usize) -> Vec<(Vec<u8>, f32)> {
             Model::Llama { .. } if id < 259 => vec![(id - 3) as u8],
             Model::Llama { .. } => text.replace('\u{2581}', " ").into_bytes(),
             _ if text.starts_with("<|") => text.into_bytes(),
-            _ => text.chars().map(byte_of).collect(),
+            _ => text.chars().map(byte_of).collect::<Option<_>>().expect("the byte alphabet"),
         };
         (bytes, scores.map_or(0.0, |scores| scores[id]))
     };
     texts.iter().enumerate().map(text).collect()
-}
-
-/// The byte that a character of GPT-2's alphabet stands for.
-fn byte_of(c: char) -> u8 {
-    let shown = |b: &u8| (33..=126).contains(b) || (161..=172).contains(b) || *b >= 174;
-    let hidden: Vec<u8> = (0..=255).filter(|b| !shown(b)).collect();
-    match u32::from(c) {
-        code @ 0x100.. => hidden[code as usize - 0x100],
-        code => u8::try_from(code).expect("Latin-1"),
-    }
 }

@@ -15,6 +15,8 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use halfbyte::Error;
+
 /// The shared data folder, if there is one: `HALFBYTE_SHARED`, or `../shared` beside the repository.
 pub fn shared() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
@@ -26,6 +28,22 @@ pub fn shared() -> Option<PathBuf> {
 /// The test data that the repository holds (see its README).
 pub fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data")
+}
+
+/// The variant of an error, as tables name it.
+pub fn kind(error: &Error) -> &'static str {
+    match error {
+        Error::Io { .. } => "Io",
+        Error::Malformed { .. } => "Malformed",
+        Error::UnsupportedFormat { .. } => "UnsupportedFormat",
+        Error::UnsupportedEncoding { .. } => "UnsupportedEncoding",
+        Error::UnsupportedArchitecture { .. } => "UnsupportedArchitecture",
+        Error::MissingTensor { .. } => "MissingTensor",
+        Error::Shape { .. } => "Shape",
+        Error::Config { .. } => "Config",
+        Error::Tokenizer(_) => "Tokenizer",
+        _ => "another kind",
+    }
 }
 
 /// Says that a test could not run for want of [`shared`] data.

@@ -1,4 +1,4 @@
-//! Encoder-decoder models: T5 against Hugging Face transformers, and what sessions make of it.
+//! Encoder-decoder models: T5 against Hugging Face transformers, and what calls make of it.
 //!
 //! Chain of oracles as in `golden.rs`: transformers → `ReferenceT5` → `Decoder`.
 
@@ -13,13 +13,17 @@ use halfbyte::model::{Batch, CacheType, Decoder, Overrides, Step, Want};
 use halfbyte::reference::ReferenceT5;
 use halfbyte::tokenizer::Specials;
 use halfbyte::{
-    Cancel, ContextPolicy, Error, FinishReason, GenerationConfig, Hooks, Isa, Model, ModelOptions,
-    QuantizeType, Session, quantize,
+    Cancel, ContextPolicy, Error, GenerationConfig, Hooks, Isa, Model, ModelOptions, QuantizeType,
+    quantize,
 };
+use halfbyte_tests::fixtures::Folder;
 use halfbyte_tests::golden_file::{argmax, log_prob, max_abs_diff, relative_rms};
-use halfbyte_tests::{Rows, data, shared, skip};
+use halfbyte_tests::{Rows, data, shared, skip, torch_file};
 use safetensors::SafeTensors;
 use serde_json::Value;
+
+#[path = "t5/sessions.rs"]
+mod sessions;
 
 /// What transformers computed for one prompt.
 struct Golden {
@@ -180,73 +184,6 @@ fn text_prompt() -> Result<(String, Golden)> {
 }
 
 #[test]
-fn sessions_answer_prompts() -> Result<()> {
-    let (text, golden) = text_prompt()?;
-    let model = micro();
-    let (n, answer) = (golden.greedy.len(), &golden.greedy);
-    assert_eq!(model.prompt_tokens(&text)?, golden.prompt, "sentencepiece and the end token");
-    let mut session = model.session();
-    let whole = session.generate(&text, &greedy(n))?.complete()?;
-    assert_eq!(whole.tokens(), *answer);
-    assert_eq!(whole.usage.prompt_tokens, golden.prompt.len());
-    let spelled = model.tokenizer()?.decode(answer);
-    assert_eq!(whole.text, spelled, "an answer is a text of its own");
-    assert_eq!(session.tokens(), [&golden.prompt[..], answer].concat());
-
-    // Stopping and going on is the same, and so are a fork, a saved session and a rewound one.
-    let mut parts = session.generate(&text, &greedy(5))?.complete()?.tokens();
-    let mut fork = session.fork();
-    let mut saved = Session::from_bytes(&model, "memory", &session.to_bytes())?;
-    for (name, session) in [("kept", &mut session), ("forked", &mut fork), ("saved", &mut saved)] {
-        let rest = session.resume(&greedy(n - 5))?.complete()?.tokens();
-        assert_eq!([&parts[..], &rest].concat(), *answer, "{name}");
-        session.truncate(golden.prompt.len() + 2);
-        let rest = session.resume(&greedy(n - 2))?.complete()?.tokens();
-        assert_eq!(rest, answer[2..], "{name}, rewound");
-    }
-    // A prompt that goes on from the whole text is all prompt.
-    let longer = [session.tokens(), &golden.prompt].concat();
-    let found = session.generate_tokens(&longer, &greedy(6))?.complete()?;
-    let fresh = model.session().generate_tokens(&longer, &greedy(6))?.complete()?;
-    assert_eq!(found.tokens(), fresh.tokens());
-    assert!(found.usage.reused_tokens > 0);
-    // Appending before the answer makes a prompt.
-    let mut appended = model.session();
-    appended.append_tokens(&golden.prompt[..3])?;
-    appended.append_tokens(&golden.prompt[3..])?;
-    parts = appended.resume(&greedy(n))?.complete()?.tokens();
-    assert_eq!(parts, *answer);
-    Ok(())
-}
-
-#[test]
-fn full_sessions_are_saved_and_read_back() -> Result<()> {
-    let temporary = tempfile::tempdir()?;
-    for cache_type in [CacheType::F16, CacheType::F32, CacheType::Q8] {
-        let options = ModelOptions { cache_type, ..ModelOptions::default() };
-        let model = Model::open_with(data().join("t5-micro"), &options)?;
-        for n_answer in [1, model.context_length() - 1] {
-            let path = temporary.path().join("session");
-            let mut session = model.session();
-            let prompt: Vec<u32> =
-                (0..model.context_length() - n_answer).map(|i| 3 + (i % 200) as u32).collect();
-            session.generate_tokens(&prompt, &greedy(n_answer))?.complete()?;
-            session.save(&path)?;
-            let mut read = Session::load(&model, &path)?;
-            assert_eq!(read.tokens().len(), model.context_length());
-            assert!(
-                read.to_bytes() == session.to_bytes() && std::fs::read(&path)? == read.to_bytes()
-            );
-            // What the encoder made of the prompt is computed again.
-            read.truncate(prompt.len());
-            let answer = read.resume(&greedy(n_answer))?.complete()?.tokens();
-            assert_eq!(answer, session.tokens()[prompt.len()..], "{cache_type:?} {n_answer}");
-        }
-    }
-    Ok(())
-}
-
-#[test]
 fn batches_threads_and_instruction_sets_change_no_bit() -> Result<()> {
     let folder = data().join("t5-micro");
     let checkpoint = Checkpoint::open(&folder)?;
@@ -337,38 +274,6 @@ fn what_makes_no_sense_is_refused() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn the_brake_stops_prompts_and_answers() -> Result<()> {
-    let model = micro();
-    let cancel = Cancel::new();
-    let mut session = model.session();
-    session.set_hooks(Hooks::cancelled_by(&cancel));
-    let (text, golden) = text_prompt()?;
-    cancel.cancel();
-    let stopped = session.generate(&text, &greedy(4))?.complete()?;
-    assert_eq!((stopped.finish_reason, stopped.usage.new_tokens), (FinishReason::Cancelled, 0));
-    cancel.reset();
-    let mut generation = session.generate(&text, &greedy(12))?;
-    let first: Vec<u32> =
-        generation.by_ref().take(3).map(|p| p.map(|p| p.token)).collect::<halfbyte::Result<_>>()?;
-    cancel.cancel();
-    assert!(generation.next().is_none());
-    assert_eq!(generation.finish_reason(), Some(&FinishReason::Cancelled));
-    drop(generation);
-    cancel.reset();
-    let rest = session.resume(&greedy(9))?.complete()?.tokens();
-    assert_eq!([first, rest].concat(), golden.greedy);
-    // In the middle of reading a prompt.
-    let step_cancel = Cancel::new();
-    step_cancel.cancel();
-    let mut cache = model.decoder().new_cache(CacheType::F16);
-    let step = Step { cache: &mut cache, tokens: &golden.prompt, want: Want::LastLogits };
-    let mut batch = Batch { steps: vec![step], cancel: Some(&step_cancel) };
-    assert!(matches!(model.decoder().forward(&mut batch), Err(Error::Cancelled)));
-    assert_eq!(cache.len(), 0, "the cache is as before");
-    Ok(())
-}
-
 /// Relative RMS error of the logits that a quantized file may have. Random weights are the worst
 /// case: Q4_0 alone costs 8.5 % of each product.
 const QUANTIZED: &[(&str, f64)] = &[("f32", 1e-5), ("f16", 2e-3), ("q8_0", 0.06), ("q4_0", 0.5)];
@@ -441,6 +346,21 @@ fn candles_decoder_differs_from_the_ninth_token_on() -> Result<()> {
         let error = max_abs_diff(&to_vec(&logits)?, expected);
         assert_eq!(error < 1e-4, i <= 8, "token {i} is off by {error:.1e}");
     }
+    Ok(())
+}
+
+#[test]
+fn pytorch_files_hold_the_same_model() -> Result<()> {
+    let temporary = tempfile::tempdir()?;
+    let sound = Folder::read(&data().join("t5-micro"), &["spiece.model", "tokenizer_config.json"]);
+    sound.write_without_weights(temporary.path());
+    let weights = torch_file::of_folder(&sound).bytes();
+    std::fs::write(temporary.path().join("pytorch_model.bin"), weights)?;
+    let config = GenerationConfig { seed: Some(1), ..GenerationConfig::default() };
+    let answer = |model: &Model| Ok::<_, Error>(model.generate("a dog", &config)?.tokens());
+    let wanted = answer(&micro())?;
+    assert!(!wanted.is_empty());
+    assert_eq!(answer(&Model::open(temporary.path())?)?, wanted);
     Ok(())
 }
 

@@ -126,6 +126,18 @@ fn raw(mut metadata: Metadata) -> Result<Metadata> {
     Ok(metadata)
 }
 
+/// The byte that a character of GPT-2's byte alphabet stands for, from its description.
+pub fn byte_of(character: char) -> Option<u8> {
+    let printable = |byte: &u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let code = u32::from(character);
+    if let Ok(byte) = u8::try_from(code)
+        && printable(&byte)
+    {
+        return Some(byte);
+    }
+    (0..=255).filter(|byte| !printable(byte)).nth(code.checked_sub(256)? as usize)
+}
+
 /// The two small vocabularies of the repository, with ids that sentencepiece and tokenizers gave.
 ///
 /// # Errors

@@ -1,24 +1,29 @@
 //! What a broken input is, and how it is tried: errors, time and memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use halfbyte::Error;
 use halfbyte::io::Checkpoint;
-use halfbyte_tests::Stopwatch;
+use halfbyte_tests::{Stopwatch, kind};
 
 /// The kind of error that most cases are.
 pub(crate) const MALFORMED: &str = "Malformed";
 
-/// Counts the bytes in use and their highest number.
+/// Counts the bytes in use and their highest number, and refuses what is too large.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// The largest block of memory that this thread gets, in bytes.
+    static LARGEST: Cell<usize> = const { Cell::new(usize::MAX) };
+}
 
 fn count(taken: usize, given_back: usize) {
     let before = IN_USE.fetch_add(taken, Ordering::Relaxed);
@@ -27,14 +32,20 @@ fn count(taken: usize, given_back: usize) {
 }
 
 #[expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
-// SAFETY: every call goes to the system's allocator unchanged.
+// SAFETY: every call goes to the system's allocator unchanged, or fails as allocators may.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() > LARGEST.get() {
+            return std::ptr::null_mut();
+        }
         count(layout.size(), 0);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if layout.size() > LARGEST.get() {
+            return std::ptr::null_mut();
+        }
         count(layout.size(), 0);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc_zeroed(layout) }
@@ -45,6 +56,9 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.dealloc(pointer, layout) }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if size > LARGEST.get() {
+            return std::ptr::null_mut();
+        }
         // Old and new may exist at once.
         count(size, layout.size());
         // SAFETY: the caller's promises are passed on.
@@ -54,6 +68,14 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// Does `work` on this thread with blocks of memory of at most `largest` bytes.
+pub(crate) fn within<T>(largest: usize, work: impl FnOnce() -> T) -> T {
+    LARGEST.set(largest);
+    let done = work();
+    LARGEST.set(usize::MAX);
+    done
+}
 
 /// One broken input.
 pub(crate) struct Case {
@@ -65,20 +87,6 @@ pub(crate) struct Case {
     pub(crate) kind: &'static str,
     /// Words of its message.
     pub(crate) says: &'static str,
-}
-
-fn kind(error: &Error) -> &'static str {
-    match error {
-        Error::Io { .. } => "Io",
-        Error::Malformed { .. } => "Malformed",
-        Error::UnsupportedFormat { .. } => "UnsupportedFormat",
-        Error::UnsupportedEncoding { .. } => "UnsupportedEncoding",
-        Error::UnsupportedArchitecture { .. } => "UnsupportedArchitecture",
-        Error::MissingTensor { .. } => "MissingTensor",
-        Error::Shape { .. } => "Shape",
-        Error::Config { .. } => "Config",
-        _ => "another kind",
-    }
 }
 
 /// The allocator counts for the whole process, so only one test may run at a time.

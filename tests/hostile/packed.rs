@@ -4,7 +4,6 @@ use std::path::Path;
 
 use halfbyte_tests::data;
 use halfbyte_tests::fixtures::Folder;
-use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
 use crate::case::{Case, MALFORMED};
@@ -18,17 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// A model of `data/packed`, its description among the files.
 fn model(name: &str, description: &str) -> Folder {
-    let folder = data().join("packed").join(name);
-    let read = |file: &str| std::fs::read(folder.join(file)).expect("read");
-    let bytes = read("model.safetensors");
-    let tensors = SafeTensors::deserialize(&bytes).expect("tensors").tensors();
-    let tensors = tensors.into_iter().map(|(name, view)| {
-        let dtype = if view.dtype() == Dtype::I32 { "I32" } else { "F16" };
-        (name, dtype, view.shape().to_vec(), view.data().to_vec())
-    });
-    let config = serde_json::from_slice(&read("config.json")).expect("JSON");
-    let files = vec![(description.to_owned(), read(description))];
-    Folder { config, tensors: tensors.collect(), files }
+    Folder::read(&data().join("packed").join(name), &[description])
 }
 
 fn case(

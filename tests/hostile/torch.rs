@@ -217,6 +217,28 @@ fn limits() -> Vec<Case> {
             let put = |i: u32| [&b"r"[..], &i.to_le_bytes()].concat();
             [b"N".to_vec(), put(262_143), put(262_144)].concat()
         }),
+        pickle(
+            "a long name, often",
+            wrong("a tensor's name has 1000000 bytes, more than 1024"),
+            || {
+                let name = [text(&"x".repeat(1_000_000)), b"q\0".to_vec()].concat();
+                let head = tensor(&storage("FloatStorage", "11", 32), 0, &[4, 8], &[8, 1]);
+                ops(&[&name, b"0", &head, b"q\x010}(", &b"h\0h\x01".repeat(8000), b"u"])
+            },
+        ),
+        pickle("a long key", wrong("a storage's key has 1000000 bytes, more than 1024"), || {
+            let storage = storage("FloatStorage", &"x".repeat(1_000_000), 32);
+            dict(&[(NAME.into(), tensor(&storage, 0, &[4, 8], &[8, 1]))])
+        }),
+        zip("a storage of 1,000 tensors", wrong("share storages too often: save them con"), |z| {
+            z.record("archive/data/wide", &[0; 1 << 16]);
+            let matrix =
+                tensor(&storage("FloatStorage", "wide", 1 << 14), 0, &[128, 128], &[1, 128]);
+            let matrix = [matrix, b"q\0".to_vec()].concat();
+            let again = (0..999).map(|i| (format!("{i}"), b"h\0".to_vec()));
+            let entries: Vec<_> = std::iter::once((NAME.into(), matrix)).chain(again).collect();
+            z.get("archive/data.pkl").data = dict(&entries);
+        }),
         zip("16,000 records", ("MissingTensor", NAME_MISSING), |z| {
             for i in 0..16_000 {
                 z.record(&format!("archive/data/more{i}"), b"");

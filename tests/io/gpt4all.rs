@@ -6,20 +6,9 @@ use anyhow::Result;
 use halfbyte::io::{Checkpoint, GgufWriter, Metadata, TensorInfo, Value};
 use halfbyte::tokenizer::{Specials, Tokenizer};
 use halfbyte_tests::data;
+use halfbyte_tests::vocabularies::byte_of;
 
 use crate::open;
-
-/// GPT-2's byte alphabet, from its description: the byte that a character stands for.
-fn byte_of(character: char) -> Option<u8> {
-    let printable = |byte: &u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
-    let code = u32::from(character);
-    if let Ok(byte) = u8::try_from(code)
-        && printable(&byte)
-    {
-        return Some(byte);
-    }
-    (0..=255).filter(|byte| !printable(byte)).nth(code.checked_sub(256)? as usize)
-}
 
 /// Writes `source` with its tokens as gpt4all wrote them, under `architecture`.
 fn write(source: &Checkpoint, merges: bool, path: &Path) -> Result<()> {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::checkpoint::{Checkpoint, Tensor, TokenizerSource};
 use super::hf_config;
-use super::hf_names::{Name, Rows};
+use super::hf_names::{Name, block_of};
 use super::metadata::Metadata;
 use super::source::Source;
 use super::view::{RowOrder, TensorView};
@@ -82,11 +82,24 @@ static CONTAINERS: &[Container] = &[
 
 impl Side {
     /// The end of the tensor's name, as GGUF spells it.
-    pub(super) fn suffix(self) -> &'static str {
+    fn suffix(self) -> &'static str {
         match self {
             Self::A => ".lora_a",
             Self::B => ".lora_b",
         }
+    }
+
+    /// The tensor's name.
+    fn of(self, matrix: &str) -> String {
+        format!("{matrix}{}", self.suffix())
+    }
+
+    /// The matrix of the tensor `name`, and which factor it is.
+    pub(super) fn split(name: &str) -> Option<(&str, Self)> {
+        [Self::A, Self::B].into_iter().find_map(|side| {
+            let matrix = name.strip_suffix(side.suffix())?;
+            Some((matrix, side))
+        })
     }
 }
 
@@ -125,32 +138,21 @@ impl AdapterFile {
         let checkpoint = Checkpoint::assemble(path.into(), metadata, none, sources, tensors)?;
         let mut scales = BTreeMap::new();
         for name in checkpoint.tensor_names() {
-            let (name, other) = match (name.strip_suffix(".lora_a"), name.strip_suffix(".lora_b")) {
-                (Some(name), _) => (name, Side::B),
-                (_, Some(name)) => (name, Side::A),
-                _ => {
-                    let reason = "is no A or B of a LoRA adapter";
-                    return Err(Error::config(
-                        format!("tensor {name} in {}", path.display()),
-                        reason,
-                    ));
-                }
+            let Some((matrix, side)) = Side::split(name) else {
+                let reason = "is no A or B of a LoRA adapter";
+                return Err(Error::config(format!("tensor {name} in {}", path.display()), reason));
             };
-            checkpoint.require(&format!("{name}{}", other.suffix()))?;
-            if other == Side::B {
-                scales.insert(name.to_owned(), 0.0);
+            // Either needs the other.
+            let rank = rank(&checkpoint, matrix)?;
+            if side == Side::B {
+                scales.insert(matrix.to_owned(), finite(path, matrix, scale(matrix, rank)?)?);
             }
         }
         if scales.is_empty() {
             let what = "there is no lora_a and lora_b in it".into();
             return Err(Error::Malformed { path: path.into(), what, offset: 0 });
         }
-        let mut file = Self { checkpoint, scales };
-        for (name, slot) in &mut file.scales {
-            let rank = rank(&file.checkpoint, name)?;
-            *slot = finite(path, name, scale(name, rank)?)?;
-        }
-        Ok(file)
+        Ok(Self { checkpoint, scales })
     }
 
     /// The file or folder, for messages.
@@ -166,16 +168,16 @@ impl AdapterFile {
     /// What is added to the matrix of that GGUF name.
     pub(crate) fn delta(&self, name: &str) -> Option<Delta<'_>> {
         let (name, &scale) = self.scales.get_key_value(name)?;
-        let a = self.checkpoint.tensor(&format!("{name}.lora_a"))?;
-        let b = self.checkpoint.tensor(&format!("{name}.lora_b"))?;
+        let a = self.checkpoint.tensor(&Side::A.of(name))?;
+        let b = self.checkpoint.tensor(&Side::B.of(name))?;
         Some(Delta { name, a, b, scale })
     }
 }
 
 /// The rank of a pair, whose A and B must agree on it.
 fn rank(checkpoint: &Checkpoint, name: &str) -> Result<usize> {
-    let a = checkpoint.require(&format!("{name}.lora_a"))?;
-    let b = checkpoint.require(&format!("{name}.lora_b"))?;
+    let a = checkpoint.require(&Side::A.of(name))?;
+    let b = checkpoint.require(&Side::B.of(name))?;
     for tensor in [a, b] {
         let n_dims = tensor.dims().len();
         if n_dims != 2 {
@@ -202,23 +204,17 @@ fn finite(path: &Path, name: &str, scale: f64) -> Result<f32> {
     Err(Error::config(format!("alpha in {}", path.display()), reason))
 }
 
-/// The row of the architecture's table of names that `wanted` accepts, and the block's number.
+/// The row of the architecture's table of names that `module` is, and the block's number.
 ///
-/// The name is `stem` in one of the spellings that `names` gives, `{}` standing for the number.
+/// `names` gives a row's spellings, `{}` standing for the number.
 pub(super) fn find_name<'a>(
     base: Base<'_>,
     module: &str,
     names: impl Fn(&'static Name) -> Vec<&'a str>,
-) -> Option<(&'static Name, String)> {
+) -> Option<(&'static Name, usize)> {
     hf_config::names_of(base.architecture)?.iter().find_map(|row| {
-        names(row).into_iter().find_map(|name| {
-            let Some((before, after)) = name.split_once("{}") else {
-                return (module == name).then(|| (row, String::new()));
-            };
-            let number = module.strip_prefix(before)?.strip_suffix(after)?;
-            let plain = number.parse::<u32>().is_ok_and(|n| n.to_string() == number);
-            plain.then(|| (row, number.to_owned()))
-        })
+        let block = names(row).into_iter().find_map(|name| block_of(name, module))?;
+        Some((row, block))
     })
 }
 
@@ -226,17 +222,14 @@ pub(super) fn find_name<'a>(
 /// file that has them as Hugging Face does.
 pub(super) fn from_hf(
     base: Base<'_>,
-    (row, number): (&Name, &str),
+    (row, number): (&Name, usize),
     side: Side,
 ) -> (String, RowOrder) {
-    let name = format!("{}.weight{}", row.gguf.replace("{}", number), side.suffix());
-    let order = match row.rows {
+    let matrix = format!("{}.weight", row.gguf.replace("{}", &number.to_string()));
+    let order = match side {
         // Only the outputs' order differs.
-        _ if side == Side::A => RowOrder::Natural,
-        Rows::Same => RowOrder::Natural,
-        Rows::QueryHalves => RowOrder::InterleaveHalves { heads: base.n_heads },
-        Rows::KeyHalves => RowOrder::InterleaveHalves { heads: base.n_kv_heads },
-        Rows::QkvTriples => RowOrder::SplitQkv { heads: base.n_heads },
+        Side::A => RowOrder::Natural,
+        Side::B => row.rows.order(base.n_heads, base.n_kv_heads),
     };
-    (name, order)
+    (side.of(&matrix), order)
 }

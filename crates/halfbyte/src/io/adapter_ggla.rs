@@ -13,33 +13,22 @@ use std::path::Path;
 use super::adapter::{self, AdapterFile, Base, Side};
 use super::checkpoint::Tensor;
 use super::cursor::Cursor;
+use super::ggml_header::unaligned;
+use super::ggml_layout::VERSIONED;
 use super::gguf_value;
 use super::metadata::Metadata;
 use super::mmap::Map;
 use super::source::Source;
-use super::view::RowOrder;
+use super::view::{RowOrder, upright};
 use crate::error::{Error, Result};
 use crate::quant::Encoding;
 
 pub(super) const MAGIC: &[u8; 4] = b"algg";
 const VERSION: u32 = 1;
-/// Where data begins: multiples of that.
-const ALIGNMENT: usize = 32;
 /// Longer names no writer makes.
 const MAX_NAME_BYTES: u32 = 256;
 /// A pair for each of the matrices of 1,024 blocks.
 const MAX_TENSORS: usize = 16_384;
-
-/// Meta's names of LLaMA's matrices, GGUF's on the left, as the first files have them.
-static META: &[(&str, &str)] = &[
-    ("blk.{}.attn_q", "layers.{}.attention.wq"),
-    ("blk.{}.attn_k", "layers.{}.attention.wk"),
-    ("blk.{}.attn_v", "layers.{}.attention.wv"),
-    ("blk.{}.attn_output", "layers.{}.attention.wo"),
-    ("blk.{}.ffn_gate", "layers.{}.feed_forward.w1"),
-    ("blk.{}.ffn_down", "layers.{}.feed_forward.w2"),
-    ("blk.{}.ffn_up", "layers.{}.feed_forward.w3"),
-];
 
 /// Opens the `ggla` file at `path`.
 pub(super) fn open(path: &Path, base: Base<'_>) -> Result<AdapterFile> {
@@ -88,8 +77,7 @@ fn record(
     let outer = positive(cursor, "a dimension")?;
     let name = cursor.take(name_len as usize, "a name")?;
     let name = std::str::from_utf8(name).map_err(|_| cursor.malformed("the name is not UTF-8"))?;
-    let padding = cursor.position().next_multiple_of(ALIGNMENT) - cursor.position();
-    cursor.take(padding, "padding")?;
+    cursor.take(unaligned(cursor.position()), "padding")?;
     let encoding =
         Encoding::from_ggml_type(kind).filter(|e| matches!(e, Encoding::F32 | Encoding::F16));
     let encoding = encoding.ok_or_else(|| {
@@ -103,7 +91,7 @@ fn record(
     let bytes = cursor.take(n_bytes, &format!("tensor {name}"))?;
     let (dims, place) = match side {
         Side::A => {
-            transposed.push(transpose(bytes, inner, outer));
+            transposed.push(upright(bytes, inner, bytes.len() / inner / outer)?);
             (vec![inner, outer], (transposed.len(), 0))
         }
         Side::B => (vec![outer, inner], (0, start)),
@@ -121,15 +109,16 @@ fn positive(cursor: &mut Cursor<'_>, field: &str) -> Result<usize> {
         .ok_or_else(|| cursor.malformed_at(at, format!("{field} is {number}, expected 1 or more")))
 }
 
-/// What the tensor of that name is: in Meta's names, or since August 2023 in GGUF's.
+/// What the tensor of that name is: in Meta's names, if a LLaMA's, or since August 2023 in GGUF's.
 fn place(cursor: &Cursor<'_>, base: Base<'_>, name: &str) -> Result<(String, Side, RowOrder)> {
     let sides = [(".weight.loraA", Side::A), (".weight.loraB", Side::B)];
+    let is_llama = base.architecture == VERSIONED.architecture;
+    let meta = if is_llama { VERSIONED.parts } else { &[] };
     let found = sides.into_iter().find_map(|(end, side)| {
         let module = name.strip_suffix(end)?;
         let found = adapter::find_name(base, module, |row| {
-            let meta =
-                META.iter().filter(|(gguf, _)| *gguf == row.gguf && base.architecture == "llama");
-            std::iter::once(row.gguf).chain(meta.map(|(_, meta)| *meta)).collect()
+            let meta = meta.iter().filter(|part| part.gguf == row.gguf).map(|part| part.file);
+            std::iter::once(row.gguf).chain(meta).collect()
         });
         found.map(|found| (found, side))
     });
@@ -138,14 +127,6 @@ fn place(cursor: &Cursor<'_>, base: Base<'_>, name: &str) -> Result<(String, Sid
         let reason = format!("is no loraA or loraB of a matrix that {} has", base.architecture);
         return Err(Error::config(field, reason));
     };
-    let (gguf, order) = adapter::from_hf(base, (row, &number), side);
+    let (gguf, order) = adapter::from_hf(base, (row, number), side);
     Ok((gguf, side, order))
-}
-
-/// `outer` rows of `inner` elements → `inner` rows of `outer` elements.
-fn transpose(bytes: &[u8], inner: usize, outer: usize) -> Vec<u8> {
-    let size = bytes.len() / inner / outer;
-    let elements: Vec<&[u8]> = bytes.chunks_exact(size).collect();
-    let column = |i: usize| elements.iter().skip(i).step_by(inner).copied();
-    (0..inner).flat_map(column).flatten().copied().collect()
 }

@@ -18,7 +18,7 @@ use super::mmap::Map;
 use super::safetensors::{self, Info, Strides};
 use super::source::Source;
 use super::view::RowOrder;
-use super::{gguf_value, torch};
+use super::{gguf_value, hf_files, torch};
 use crate::error::{Error, Result};
 use crate::quant::Encoding;
 
@@ -65,8 +65,7 @@ pub(super) fn folder_of(path: &Path) -> Option<PathBuf> {
     if ![CONFIG, WEIGHTS, PICKLED].contains(&name) {
         return None;
     }
-    let folder =
-        path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let folder = hf_files::folder(path);
     folder.join(CONFIG).is_file().then(|| folder.into())
 }
 
@@ -87,7 +86,7 @@ pub(super) fn open(path: &Path, base: Base<'_>) -> Result<AdapterFile> {
             offset: start as u64,
         })?;
         tensors.push(tensor);
-        if let Some(matrix) = module.gguf.strip_suffix(Side::A.suffix()) {
+        if let Some((matrix, Side::A)) = Side::split(&module.gguf) {
             modules.insert(matrix.to_owned(), module.hf);
         }
     }
@@ -129,8 +128,6 @@ fn weights(folder: &Path) -> Result<(Source, Vec<Stored>)> {
         }
         stored.push(Stored { name, dims, encoding, start });
     }
-    // The readers' maps have no order, and errors should be the same every time.
-    stored.sort_by(|a, b| a.name.cmp(&b.name));
     Ok((Source::Map(map), stored))
 }
 
@@ -165,7 +162,7 @@ impl Module {
             let why = format!("{} has no module {module}", base.architecture);
             return Err(refused(why));
         };
-        let (gguf, order) = adapter::from_hf(base, (row, &number), side);
+        let (gguf, order) = adapter::from_hf(base, (row, number), side);
         Ok(Self { hf: module.to_owned(), gguf, order })
     }
 }

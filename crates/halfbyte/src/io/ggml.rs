@@ -15,7 +15,7 @@ use super::ggml_header::{Header, Magic, unaligned};
 use super::ggml_layout::{Dim, Named};
 use super::ggml_parts::{self, Joined};
 use super::ggml_vocab;
-use super::hf_names::{BUFFERS, Rows};
+use super::hf_names::BUFFERS;
 use super::metadata::{Metadata, Value};
 use super::mmap::Map;
 use super::source::Source;
@@ -86,10 +86,8 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let sizes = Sizes::of(&path, &file.header, || tensors.iter().map(|(record, _)| record))?;
     let tensors = tensors.into_iter().map(|(record, place)| {
         sizes.check(&file.header, &record)?;
-        let order = match record.named.part.rows {
-            Rows::QkvTriples => RowOrder::SplitQkv { heads: file.header.n_heads },
-            _ => RowOrder::Natural,
-        };
+        let n_heads = file.header.n_heads;
+        let order = record.named.part.rows.order(n_heads, n_heads);
         if record.dims.len() == 1 && order != RowOrder::Natural {
             return part_vector(&path, &mut sources, &record, place, order);
         }
@@ -306,11 +304,7 @@ fn part_vector(
     let (Some(bytes), Some(size), true) = (bytes, size, order.fits(n)) else {
         return Err(wrong("is no vector of queries, keys and values"));
     };
-    let mut parted = Vec::with_capacity(bytes.len());
-    for element in 0..n {
-        let at = order.stored_row(element, n) * size;
-        parted.extend_from_slice(bytes.get(at..at + size).unwrap_or_default());
-    }
+    let parted = order.elements(bytes, size)?;
     let place = (sources.len(), 0);
     sources.push(Source::Owned(parted));
     let dims = record.dims.clone();

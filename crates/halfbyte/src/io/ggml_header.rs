@@ -161,7 +161,7 @@ impl Header {
     }
 
     /// Whether the vocabulary is followed by a tensor of this layout; leaves the cursor where it is
-    /// not. Allocates nothing.
+    /// not. Keeps nothing.
     fn fits(&self, cursor: &mut Cursor<'_>) -> bool {
         for id in 0..self.n_vocab {
             if self.token(cursor, id).is_err() {

@@ -1,6 +1,6 @@
 //! What the models of 2023 look like: words of the header, names and shapes of tensors, block types.
 
-use super::hf_names::Rows;
+use super::hf_names::{Rows, block_of};
 use crate::quant::Encoding;
 
 /// A word of the header.
@@ -236,21 +236,8 @@ impl Layout {
             None => (name.strip_suffix(".bias")?, true),
         };
         self.parts.iter().filter(|part| part.bias || !is_bias).find_map(|part| {
-            let block = part.block_of(module)?;
+            let block = block_of(part.file, module)?;
             Some(Named { part, block, is_bias })
         })
-    }
-}
-
-impl Part {
-    /// The number of the block that `module` is this part of; 0 outside of blocks.
-    fn block_of(&self, module: &str) -> Option<usize> {
-        let Some((before, after)) = self.file.split_once("{}") else {
-            return (module == self.file).then_some(0);
-        };
-        let number = module.strip_prefix(before)?.strip_suffix(after)?;
-        // Of a number only one spelling: two tensors must not have one name.
-        let block = number.parse().ok()?;
-        (number == usize::to_string(&block)).then_some(block)
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::ggml::{File, Record, malformed, read};
 use super::ggml_layout::Dim;
 use super::source::Source;
+use super::view::upright;
 use crate::error::{Error, Result};
 
 /// Parts that LLaMA's converter made of its largest model.
@@ -98,20 +99,12 @@ fn turned(path: &Path, file: &File, record: &mut Record) -> Result<Vec<u8>> {
         });
     }
     let wrong = || malformed(path, record.at, format!("tensor {} is no matrix", record.name));
-    let (&[n_in, n_out], Some(size)) = (record.dims.as_slice(), record.encoding.row_bytes(1))
-    else {
+    let (&[_, n_out], Some(size)) = (record.dims.as_slice(), record.encoding.row_bytes(1)) else {
         return Err(wrong());
     };
     let bytes = file.bytes().get(record.start..record.start + record.n_bytes).ok_or_else(wrong)?;
-    let mut out = reserved(record.n_bytes)?;
-    for column in 0..n_out {
-        for row in 0..n_in {
-            let at = (row * n_out + column) * size;
-            out.extend_from_slice(bytes.get(at..at + size).unwrap_or_default());
-        }
-    }
     record.dims.swap(0, 1);
-    Ok(out)
+    upright(bytes, n_out, size)
 }
 
 /// In how many files the model is: LLaMA's first converter kept the parts of Meta's checkpoints.

@@ -6,15 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::alphabet;
+use super::metadata::TokenKind::{self, Byte, Control, Normal, Unknown, Unused, UserDefined};
 use super::metadata::{Metadata, Value};
-
-/// GGUF's kinds of tokens.
-const NORMAL: i32 = 1;
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
-const BYTE: i32 = 6;
 
 /// Tokens of LLaMA's own vocabulary; what comes after was added by a fine-tune.
 const LLAMA_TOKENS: usize = 32_000;
@@ -39,9 +33,9 @@ pub(super) fn sentencepiece(
     let mut spelled = Spelled::new(tokens.len());
     for (id, token) in tokens.iter().enumerate() {
         let (token, text, kind): (&[u8], _, _) = match id {
-            0 => (b"<unk>", b"<unk>".to_vec(), UNKNOWN),
-            1 => (b"<s>", b"<s>".to_vec(), CONTROL),
-            2 => (b"</s>", b"</s>".to_vec(), CONTROL),
+            0 => (b"<unk>", b"<unk>".to_vec(), Unknown),
+            1 => (b"<s>", b"<s>".to_vec(), Control),
+            2 => (b"</s>", b"</s>".to_vec(), Control),
             _ => {
                 let (text, kind) = piece(id, token);
                 (token, text, kind)
@@ -67,11 +61,11 @@ pub(super) fn sentencepiece(
     note
 }
 
-fn piece(id: usize, token: &[u8]) -> (Vec<u8>, i32) {
+fn piece(id: usize, token: &[u8]) -> (Vec<u8>, TokenKind) {
     if let Some(byte) = id.checked_sub(FIRST_BYTE).and_then(|byte| u8::try_from(byte).ok())
         && token == [byte]
     {
-        return (format!("<0x{byte:02X}>").into_bytes(), BYTE);
+        return (format!("<0x{byte:02X}>").into_bytes(), Byte);
     }
     let bracketed = |open: u8, close: u8| token.first() == Some(&open) && token.ends_with(&[close]);
     let is_marker = id >= LLAMA_TOKENS && (bracketed(b'<', b'>') || bracketed(b'[', b']'));
@@ -82,7 +76,7 @@ fn piece(id: usize, token: &[u8]) -> (Vec<u8>, i32) {
             other => text.push(other),
         }
     }
-    (text, if is_marker { CONTROL } else { NORMAL })
+    (text, if is_marker { Control } else { Normal })
 }
 
 /// Adds a byte-level vocabulary to `metadata`; returns what had to be assumed.
@@ -100,7 +94,10 @@ pub(super) fn byte_level(
     for (id, token) in tokens.iter().enumerate() {
         let token: &[u8] = restored.get(&id).map_or(*token, Vec::as_slice);
         let kind = kind(id, token, is_neox);
-        let text = if kind == NORMAL { in_alphabet(token) } else { token.to_vec() };
+        let text = match kind {
+            Normal => alphabet::encode(token).into_bytes(),
+            _ => token.to_vec(),
+        };
         // A vocabulary may have U+FFFD in some tokens, but no two of the same text.
         let is_new = spelled.push(token, text, kind);
         let spoiled = || token.windows(REPLACEMENT.len()).any(|part| part == REPLACEMENT);
@@ -123,14 +120,14 @@ pub(super) fn byte_level(
     })
 }
 
-fn kind(id: usize, token: &[u8], is_neox: bool) -> i32 {
+fn kind(id: usize, token: &[u8], is_neox: bool) -> TokenKind {
     let marker = token.strip_prefix(b"<|").and_then(|rest| rest.strip_suffix(b"|>"));
     match marker {
-        Some(name) if name.starts_with(b"extratoken_") => USER_DEFINED,
-        Some(_) => CONTROL,
-        None if !is_neox || id < NEOX_TOKENS || token.is_empty() => NORMAL,
-        None if token.iter().all(|&byte| byte == b' ') => USER_DEFINED,
-        None => CONTROL,
+        Some(name) if name.starts_with(b"extratoken_") => UserDefined,
+        Some(_) => Control,
+        None if !is_neox || id < NEOX_TOKENS || token.is_empty() => Normal,
+        None if token.iter().all(|&byte| byte == b' ') => UserDefined,
+        None => Control,
     }
 }
 
@@ -163,34 +160,13 @@ fn restored(tokens: &[&[u8]]) -> HashMap<usize, Vec<u8>> {
 /// The bytes of UTF-8 in the order of GPT-2's alphabet, in which GPT-NeoX's vocabulary has them.
 fn bytes_in_order() -> impl Iterator<Item = u8> {
     let in_utf8 = |byte: &u8| !matches!(byte, 0xC0 | 0xC1 | 0xF5..=0xFF);
-    let own = (0..=u8::MAX).filter(|&byte| is_itself(byte));
-    let others = (0..=u8::MAX).filter(|&byte| !is_itself(byte));
-    own.chain(others).filter(in_utf8)
-}
-
-/// Whether GPT-2's alphabet has `byte` as its own Latin-1 character.
-fn is_itself(byte: u8) -> bool {
-    matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF)
-}
-
-/// `bytes` in GPT-2's alphabet: a character for each.
-///
-/// Source: `bytes_to_unicode` of openai/gpt-2, `src/encoder.py`.
-fn in_alphabet(bytes: &[u8]) -> Vec<u8> {
-    let character = |&byte: &u8| {
-        if is_itself(byte) {
-            return char::from(byte);
-        }
-        let before = (0..byte).filter(|&b| !is_itself(b)).count() as u32;
-        char::from_u32(0x100 + before).unwrap_or(char::REPLACEMENT_CHARACTER)
-    };
-    bytes.iter().map(character).collect::<String>().into_bytes()
+    alphabet::bytes().filter(in_utf8)
 }
 
 /// Spellings, which must differ, and kinds.
 struct Spelled<'t> {
     texts: Vec<Vec<u8>>,
-    kinds: Vec<i32>,
+    kinds: Vec<TokenKind>,
     /// What the tokens so far stand for, those apart whose spelling is like no other's.
     seen: HashSet<&'t [u8]>,
 }
@@ -205,11 +181,11 @@ impl<'t> Spelled<'t> {
     /// earlier one stands for, get a name and mean nothing.
     ///
     /// Returns whether the token has a text of its own.
-    fn push(&mut self, token: &'t [u8], text: Vec<u8>, kind: i32) -> bool {
+    fn push(&mut self, token: &'t [u8], text: Vec<u8>, kind: TokenKind) -> bool {
         // A byte is spelled in a way of its own, and so is a run of spaces that a model added: as
         // spaces, where the BPE's token has characters for them.
-        let is_run = kind == USER_DEFINED && token.first() == Some(&b' ');
-        if kind == BYTE || is_run || self.seen.insert(token) {
+        let is_run = kind == UserDefined && token.first() == Some(&b' ');
+        if kind == Byte || is_run || self.seen.insert(token) {
             self.texts.push(text);
             self.kinds.push(kind);
             return true;
@@ -219,13 +195,14 @@ impl<'t> Spelled<'t> {
             name.push(b']');
         }
         self.texts.push(name);
-        self.kinds.push(UNUSED);
+        self.kinds.push(Unused);
         false
     }
 
     fn finish(self, metadata: &mut Metadata) {
         set(metadata, "tokens", Value::Strings(self.texts));
-        set(metadata, "token_type", Value::I32s(self.kinds));
+        let kinds = self.kinds.into_iter().map(|kind| kind as i32).collect();
+        set(metadata, "token_type", Value::I32s(kinds));
     }
 }
 
@@ -254,19 +231,19 @@ mod tests {
         assert!(sentencepiece(&tokens, None, &mut metadata).is_some());
         let found = spelled(&metadata);
         let want = [
-            (0, "<unk>", UNKNOWN),
-            (1, "<s>", CONTROL),
-            (2, "</s>", CONTROL),
-            (3 + 32, "<0x20>", BYTE),
-            (3 + 65, "<0x41>", BYTE),
-            (259, "\u{2581}t", NORMAL),
-            (260, "\u{2581}", NORMAL),
-            (261, "A", NORMAL),
-            (262, "[PAD262]", UNUSED),
-            (263, "[PAD263]", UNUSED),
+            (0, "<unk>", Unknown),
+            (1, "<s>", Control),
+            (2, "</s>", Control),
+            (3 + 32, "<0x20>", Byte),
+            (3 + 65, "<0x41>", Byte),
+            (259, "\u{2581}t", Normal),
+            (260, "\u{2581}", Normal),
+            (261, "A", Normal),
+            (262, "[PAD262]", Unused),
+            (263, "[PAD263]", Unused),
         ];
         for (id, text, kind) in want {
-            assert_eq!(found.get(id), Some(&(text.to_owned(), kind.into())), "{id}");
+            assert_eq!(found.get(id), Some(&(text.to_owned(), kind as i64)), "{id}");
         }
         let scores = metadata.f32s("tokenizer.ggml.scores").unwrap().unwrap();
         assert_eq!(scores.get(258..262), Some([0.0, 0.0, -1.0, -2.0].as_slice()));
@@ -279,14 +256,14 @@ mod tests {
         let mut metadata = Metadata::default();
         assert_eq!(byte_level(&tokens, false, &mut metadata), None);
         let want = [
-            ("!", NORMAL),
-            ("\u{120}the", NORMAL),
-            ("\u{10A}", NORMAL),
-            ("<|endoftext|>", CONTROL),
-            ("<|extratoken_1|>", USER_DEFINED),
-            ("\u{C3}\u{A9}", NORMAL),
+            ("!", Normal),
+            ("\u{120}the", Normal),
+            ("\u{10A}", Normal),
+            ("<|endoftext|>", Control),
+            ("<|extratoken_1|>", UserDefined),
+            ("\u{C3}\u{A9}", Normal),
         ];
-        let want = want.map(|(text, kind)| (text.to_owned(), i64::from(kind)));
+        let want = want.map(|(text, kind)| (text.to_owned(), kind as i64));
         assert_eq!(spelled(&metadata), want);
         assert_eq!(metadata.u64("tokenizer.ggml.eos_token_id").unwrap(), Some(3));
     }

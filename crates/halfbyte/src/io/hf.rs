@@ -13,10 +13,9 @@ use super::metadata::{Metadata, Value};
 use super::mmap::Map;
 use super::safetensors::{self, Info, Strides};
 use super::source::Source;
-use super::view::RowOrder;
+use super::view::{RowOrder, upright};
 use super::{gguf_value, hf_files, hf_tokenizer, torch};
 use crate::error::{Error, Result};
-use crate::kernels::zeroed;
 use crate::quant::Encoding;
 
 /// Ends of a module's tensors.
@@ -152,8 +151,7 @@ impl Weights {
             let bytes = bytes.into_owned();
             return self.computed((gguf, order), info.dims, encoding, bytes);
         }
-        let bytes = permuted(&bytes, &info, encoding, order);
-        let bytes = bytes.ok_or_else(|| malformed("does not lie in its file".into()))?;
+        let bytes = order.elements(&bytes, info.dtype.bitsize() / 8)?;
         self.computed((gguf, RowOrder::Natural), info.dims, encoding, bytes)
     }
 
@@ -173,15 +171,7 @@ impl Weights {
         };
         match (&info.strides, info.dims.as_slice()) {
             (Strides::Rows, _) => Ok(Cow::Borrowed(bytes)),
-            (Strides::Columns, &[n_rows, n_columns]) => {
-                let mut rows = zeroed(bytes.len())?;
-                for (i, element) in rows.chunks_exact_mut(size).enumerate() {
-                    let (row, column) = (i / n_columns, i % n_columns);
-                    let start = (column * n_rows + row) * size;
-                    element.copy_from_slice(bytes.get(start..start + size).unwrap_or_default());
-                }
-                Ok(Cow::Owned(rows))
-            }
+            (Strides::Columns, &[n_rows, _]) => Ok(Cow::Owned(upright(bytes, n_rows, size)?)),
             (strides, _) => Err(malformed(format!(
                 "has elements in an order of its own ({strides:?}): save it with .contiguous()"
             ))),
@@ -314,23 +304,13 @@ impl Weights {
 
 /// The row order of a tensor, after its shape was held against the configuration.
 fn row_order(config: &Config, rows: Rows, hf: &str, dims: &[usize]) -> Result<RowOrder> {
-    // Sizes of a configuration are at most 2^24: products of three stay below 2^64.
-    let (order, n_rows) = match rows {
-        Rows::Same => return Ok(RowOrder::Natural),
-        Rows::QueryHalves => {
-            let heads = config.n_heads;
-            (RowOrder::InterleaveHalves { heads }, heads.checked_mul(config.head_dim))
-        }
-        Rows::KeyHalves => {
-            let heads = config.n_kv_heads;
-            (RowOrder::InterleaveHalves { heads }, heads.checked_mul(config.head_dim))
-        }
-        Rows::QkvTriples => {
-            let heads = config.n_heads;
-            let rows = heads.checked_mul(config.head_dim).and_then(|n| n.checked_mul(3));
-            (RowOrder::SplitQkv { heads }, rows)
-        }
+    let order = rows.order(config.n_heads, config.n_kv_heads);
+    let n_heads = match order {
+        RowOrder::Natural => return Ok(order),
+        RowOrder::InterleaveHalves { heads } => Some(heads),
+        RowOrder::SplitQkv { heads } => heads.checked_mul(3),
     };
+    let n_rows = n_heads.and_then(|n| n.checked_mul(config.head_dim));
     let mut expected = vec![n_rows.unwrap_or(usize::MAX)];
     if hf.ends_with(".weight") {
         expected.push(config.hidden_size);
@@ -339,16 +319,4 @@ fn row_order(config: &Config, rows: Rows, hf: &str, dims: &[usize]) -> Result<Ro
         return Err(Error::Shape { tensor: hf.to_owned(), expected, found: dims.to_vec() });
     }
     Ok(order)
-}
-
-/// The elements of a vector in GGUF's order.
-fn permuted(bytes: &[u8], info: &Info, encoding: Encoding, order: RowOrder) -> Option<Vec<u8>> {
-    let n = *info.dims.first()?;
-    let size = encoding.row_bytes(1)?;
-    let mut out = Vec::with_capacity(bytes.len());
-    for element in 0..n {
-        let start = order.stored_row(element, n) * size;
-        out.extend_from_slice(bytes.get(start..start + size)?);
-    }
-    Some(out)
 }

@@ -1,5 +1,7 @@
 //! Tensor names: GGUF's on the left, Hugging Face's on the right.
 
+use super::view::RowOrder;
+
 /// How the rows of a tensor, and the elements of its bias, get into GGUF's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rows {
@@ -11,6 +13,18 @@ pub(super) enum Rows {
     KeyHalves,
     /// `[q k v]` triples of each head part.
     QkvTriples,
+}
+
+impl Rows {
+    /// The order of such rows in a model of so many heads.
+    pub(super) fn order(self, n_heads: usize, n_kv_heads: usize) -> RowOrder {
+        match self {
+            Self::Same => RowOrder::Natural,
+            Self::QueryHalves => RowOrder::InterleaveHalves { heads: n_heads },
+            Self::KeyHalves => RowOrder::InterleaveHalves { heads: n_kv_heads },
+            Self::QkvTriples => RowOrder::SplitQkv { heads: n_heads },
+        }
+    }
 }
 
 /// A module's names, without `.weight` and `.bias`; `{}` stands for the block's number.
@@ -26,17 +40,25 @@ pub(super) struct Name {
 impl Name {
     /// Whether `module` is this module of some block, in Hugging Face's names.
     pub(super) fn is_of(&self, module: &str) -> bool {
-        self.hf_names().any(|name| {
-            let Some((before, after)) = name.split_once("{}") else { return module == name };
-            let number = module.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-            number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-        })
+        self.hf_names().any(|name| block_of(name, module).is_some())
     }
 
     /// Hugging Face's names, the usual one first.
     pub(super) fn hf_names(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.hf).chain(self.alias)
     }
+}
+
+/// The number of the block whose `pattern` is `module`, `{}` standing for the number; 0 outside of
+/// blocks.
+pub(super) fn block_of(pattern: &str, module: &str) -> Option<usize> {
+    let Some((before, after)) = pattern.split_once("{}") else {
+        return (module == pattern).then_some(0);
+    };
+    let number = module.strip_prefix(before)?.strip_suffix(after)?;
+    // Of a number only one spelling: two tensors must not have one name.
+    let block = number.parse().ok()?;
+    (number == usize::to_string(&block)).then_some(block)
 }
 
 const fn same(gguf: &'static str, hf: &'static str) -> Name {
@@ -137,3 +159,28 @@ pub(super) static BUFFERS: &[&str] = &[
     ".attn.embed_positions",
     "rope.freqs",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::block_of;
+
+    #[test]
+    fn blocks_have_one_spelling() {
+        for (module, block) in [
+            ("layers.0.q", Some(0)),
+            ("layers.31.q", Some(31)),
+            ("layers.00.q", None),
+            ("layers.+1.q", None),
+            ("layers.-1.q", None),
+            ("layers..q", None),
+            ("layers.{}.q", None),
+            ("layers.18446744073709551616.q", None),
+            ("layers.0.q.q", None),
+            ("x.layers.0.q", None),
+        ] {
+            assert_eq!(block_of("layers.{}.q", module), block, "{module}");
+        }
+        assert_eq!(block_of("norm", "norm"), Some(0));
+        assert_eq!(block_of("norm", "norm.0"), None);
+    }
+}

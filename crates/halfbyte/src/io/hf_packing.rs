@@ -45,18 +45,19 @@ impl Packing {
     /// Reads what `config.json`, or the file beside it, says; `None` if nothing does.
     pub(super) fn read(folder: &Path, config: &Document) -> Result<Option<Self>> {
         if config.get("quantization_config").is_some() {
-            return Self::from(config, "quantization_config.", "").map(Some);
+            return Self::from(config, "quantization_config.", None).map(Some);
         }
         for (name, method) in [("quantize_config.json", "gptq"), ("quant_config.json", "awq")] {
             let path = folder.join(name);
             if path.exists() {
-                return Self::from(&Document::read(path, FIELDS)?, "", method).map(Some);
+                return Self::from(&Document::read(path, FIELDS)?, "", Some(method)).map(Some);
             }
         }
         Ok(None)
     }
 
-    fn from(document: &Document, prefix: &str, method: &str) -> Result<Self> {
+    /// What the fields after `prefix` say; `usual` is the method of a file that does not say it.
+    fn from(document: &Document, prefix: &str, usual: Option<&str>) -> Result<Self> {
         let field = |name: &str| format!("{prefix}{name}");
         let first = |names: [&str; 2]| {
             let names = names.map(field);
@@ -64,9 +65,8 @@ impl Packing {
         };
         let text = |name: &str| document.text(&[&field(name)]);
         let is_awq = first(["w_bit", "q_group_size"]).is_some();
-        let default = if method.is_empty() && is_awq { "awq" } else { method };
-        let method =
-            text("quant_method")?.unwrap_or(if default.is_empty() { "gptq" } else { default });
+        let usual = usual.unwrap_or(if is_awq { "awq" } else { "gptq" });
+        let method = text("quant_method")?.unwrap_or(usual);
         let bits = first(["bits", "w_bit"]).unwrap_or_else(|| field("bits"));
         if document.integer(&[&bits])?.unwrap_or(4) != 4 {
             return Err(document.wrong(&bits, "4: start from the original weights"));

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 
 use super::checkpoint::TokenizerSource;
 use super::hf_json::{self, Document};
-use super::metadata::{Metadata, Value};
+use super::metadata::{Metadata, TokenKind, Value};
 use crate::error::{Error, Result};
 
 /// Largest tokenizer file that is read, in bytes.
@@ -26,12 +26,6 @@ const MAX_MERGES: usize = 1 << 19;
 /// The tokens that have a role: Hugging Face's word, GGUF's word.
 static ROLES: &[(&str, &str)] =
     &[("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")];
-
-/// GGUF's numbers for kinds of tokens.
-const NORMAL: i32 = 1;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
 
 /// Finds the tokenizer of `folder` and writes what is known of special tokens into `metadata`.
 pub(super) fn read(
@@ -189,28 +183,29 @@ fn byte_level_bpe(folder: &Path, facts: &Facts<'_>, metadata: &mut Metadata) -> 
         return Err(Error::Malformed { path, what, offset: 0 });
     }
     let mut tokens: Vec<Vec<u8>> = vec![Vec::new(); n_tokens];
-    let mut types = vec![UNUSED; n_tokens];
-    for (kind, entries) in [(NORMAL, vocabulary), (USER_DEFINED, added)] {
+    let mut types = vec![TokenKind::Unused; n_tokens];
+    for (kind, entries) in [(TokenKind::Normal, vocabulary), (TokenKind::UserDefined, added)] {
         for (id, text) in entries {
             let text = text.into_bytes();
             let slot = tokens.get_mut(id as usize).zip(types.get_mut(id as usize));
             let Some((slot, slot_type)) = slot else { continue };
-            if *slot_type != UNUSED && *slot != text {
+            if *slot_type != TokenKind::Unused && *slot != text {
                 let what = format!("token id {id} is there twice");
                 return Err(Error::Malformed { path, what, offset: 0 });
             }
-            *slot_type = if facts.is_special(&text) { CONTROL } else { kind };
+            *slot_type = if facts.is_special(&text) { TokenKind::Control } else { kind };
             *slot = text;
         }
     }
     for (id, (token, kind)) in tokens.iter_mut().zip(&types).enumerate() {
-        if *kind == UNUSED {
+        if *kind == TokenKind::Unused {
             *token = format!("[PAD{id}]").into_bytes();
         }
     }
     metadata.set("tokenizer.ggml.model", Value::from("gpt2"));
     metadata.set("tokenizer.ggml.pre", Value::from("gpt-2"));
     metadata.set("tokenizer.ggml.tokens", Value::Strings(tokens));
+    let types = types.into_iter().map(|kind| kind as i32).collect();
     metadata.set("tokenizer.ggml.token_type", Value::I32s(types));
     metadata.set("tokenizer.ggml.merges", Value::Strings(merges(&folder.join("merges.txt"))?));
     Ok(())

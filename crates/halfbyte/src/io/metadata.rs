@@ -275,6 +275,33 @@ impl From<&str> for Value {
     }
 }
 
+/// What a token is for, with GGUF's and SentencePiece's numbers (they agree).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenKind {
+    /// Ordinary text.
+    Normal = 1,
+    /// Stands for what the vocabulary cannot spell.
+    Unknown = 2,
+    /// BOS, EOS, chat markers: never text.
+    Control = 3,
+    /// Text that is always one token, wherever it occurs.
+    UserDefined = 4,
+    /// A row of the model without meaning.
+    Unused = 5,
+    /// One byte, spelled `<0xNN>`.
+    Byte = 6,
+}
+
+impl TokenKind {
+    /// The kind of that number in `tokenizer.ggml.token_type` or a SentencePiece file.
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
+        use TokenKind::{Byte, Control, Normal, Unknown, Unused, UserDefined};
+        [Normal, Unknown, Control, UserDefined, Unused, Byte]
+            .into_iter()
+            .find(|&kind| kind as i64 == number)
+    }
+}
+
 /// The entry that all entries equal, if there is one.
 fn uniform<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
     let first = *values.first()?;

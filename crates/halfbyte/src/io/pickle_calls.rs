@@ -2,6 +2,7 @@
 
 use super::pickle::Machine;
 use super::pickle_value::{Class, Object, Storage, Tensor, Value};
+use super::zip::MAX_NAME;
 use crate::error::Result;
 
 /// Dimensions of a tensor.
@@ -22,6 +23,10 @@ impl<'a> Machine<'_, 'a> {
             ] if view.iter().all(|view| *view == Value::None) => (dtype, key, len),
             _ => return self.wrong("what is loaded here is no storage of a known type"),
         };
+        if key.len() > MAX_NAME {
+            let n = key.len();
+            return self.wrong(format!("a storage's key has {n} bytes, more than {MAX_NAME}"));
+        }
         let len = self.size(len, "a storage's length")?;
         self.make(Object::Storage(Storage { dtype, key, len }))
     }

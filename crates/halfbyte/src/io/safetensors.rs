@@ -2,7 +2,7 @@
 //!
 //! The crate proves that the tensors tile the file; the caps here bound what its parsing allocates.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -42,14 +42,14 @@ pub(super) enum Strides {
 }
 
 /// Reads the header of the safetensors file `bytes`.
-pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Info>> {
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Info>> {
     let header = header(path, bytes)?;
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| explain(path, header, &e))?;
     let data_start = LENGTH_BYTES + header.len();
     Ok(infos(&metadata, data_start))
 }
 
-fn infos(metadata: &Metadata, data_start: usize) -> HashMap<String, Info> {
+fn infos(metadata: &Metadata, data_start: usize) -> BTreeMap<String, Info> {
     let infos = metadata.tensors().into_iter().map(|(name, info)| {
         // The crate proved that data_start plus the last end is the file's length.
         let start = data_start + info.data_offsets.0;

@@ -2,7 +2,7 @@
 //!
 //! Source: PyTorch `torch/serialization.py`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
@@ -20,6 +20,9 @@ const LEGACY_MAGIC: &[u8] = &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x
 const LEGACY_VERSION: i64 = 1001;
 /// Names under which training programs keep the weights among other things.
 const STATES: &[&str] = &["state_dict", "model_state_dict", "model", "module"];
+/// How much larger the tensors may be than the file, since they may share storages: T5's embedding
+/// has four names.
+const MAX_SHARING: usize = 4;
 
 /// Whether a file that begins with `head` may be one of PyTorch's.
 pub(super) fn is_torch(head: &[u8]) -> bool {
@@ -35,18 +38,20 @@ pub(super) fn is_torch(head: &[u8]) -> bool {
 ///
 /// [`Error::Malformed`]; [`Error::UnsupportedFormat`] for a pickle that calls anything but what
 /// rebuilds tensors, for `TorchScript`, for compressed archives.
-pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Info>> {
-    if bytes.starts_with(zip::MAGIC) {
-        from_zip(path, bytes)
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Info>> {
+    let infos = if bytes.starts_with(zip::MAGIC) {
+        from_zip(path, bytes)?
     } else if is_torch(bytes) {
-        from_legacy(path, bytes)
+        from_legacy(path, bytes)?
     } else {
-        Err(unsupported(path, "a file that is not PyTorch's"))
-    }
+        return Err(unsupported(path, "a file that is not PyTorch's"));
+    };
+    check_sharing(path, bytes.len(), &infos)?;
+    Ok(infos)
 }
 
 /// `<root>/data.pkl`, and the storage with key k in `<root>/data/k`.
-fn from_zip(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Info>> {
+fn from_zip(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Info>> {
     let records = zip::records(path, bytes)?;
     let root = records.names().find_map(|name| {
         name.strip_suffix("/data.pkl").filter(|root| !root.contains('/')).map(str::to_owned)
@@ -86,7 +91,7 @@ fn in_record(
 }
 
 /// Five pickles, then each storage's length and bytes in the order that the last one lists.
-fn from_legacy(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Info>> {
+fn from_legacy(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Info>> {
     let mut cursor = Cursor::new(path, bytes);
     if pickle::load(&mut cursor)?.root != Value::Long(LEGACY_MAGIC) {
         return Err(unsupported(path, "a pickle that is not PyTorch's"));
@@ -140,7 +145,7 @@ fn infos(
     path: &Path,
     pickle: &Pickle<'_>,
     place: impl Fn(&Storage<'_>) -> Result<Range<usize>>,
-) -> Result<HashMap<String, Info>> {
+) -> Result<BTreeMap<String, Info>> {
     let dict = |value| match pickle.object(value) {
         Some(Object::Dict(entries)) => Some(entries),
         _ => None,
@@ -155,9 +160,15 @@ fn infos(
     if let Some(state) = STATES.iter().find_map(inner) {
         entries = state;
     }
-    let mut infos = HashMap::new();
+    let mut infos = BTreeMap::new();
     for &(key, value) in entries {
         if let (Value::Text(name), Some(Object::Tensor(tensor))) = (key, pickle.object(value)) {
+            // A pickle may repeat a name for two bytes each time.
+            if name.len() > zip::MAX_NAME {
+                let (n, most) = (name.len(), zip::MAX_NAME);
+                let what = format!("a tensor's name has {n} bytes, more than {most}");
+                return Err(Error::Malformed { path: path.into(), what, offset: tensor.at as u64 });
+            }
             let malformed = |what: String| Error::Malformed {
                 path: path.into(),
                 what: format!("tensor {name} {what}"),
@@ -168,10 +179,29 @@ fn infos(
             };
             let info = info(tensor, storage, &place(storage)?).map_err(malformed)?;
             // As in Python, the last of several equal keys counts.
-            infos.insert(name.to_owned(), info);
+            infos.insert(name, info);
         }
     }
-    Ok(infos)
+    Ok(infos.into_iter().map(|(name, info)| (name.to_owned(), info)).collect())
+}
+
+/// Checks that the tensors are not much larger than the file: each may become a matrix of its own.
+fn check_sharing(path: &Path, file_bytes: usize, infos: &BTreeMap<String, Info>) -> Result<()> {
+    let n_bytes = |info: &Info| match info.strides {
+        // Nothing is made of these.
+        Strides::Other(_) => Some(0),
+        _ if info.dims.contains(&0) => Some(0),
+        _ => {
+            let size = info.dtype.bitsize() / 8;
+            info.dims.iter().try_fold(size, |n, &dim| n.checked_mul(dim))
+        }
+    };
+    let total = infos.values().try_fold(0usize, |sum, info| sum.checked_add(n_bytes(info)?));
+    if total.is_none_or(|total| total > file_bytes.saturating_mul(MAX_SHARING)) {
+        let what = "tensors share storages too often: save them contiguous".into();
+        return Err(Error::Malformed { path: path.into(), what, offset: 0 });
+    }
+    Ok(())
 }
 
 /// A tensor's place in the file, after its last element was proved to be in its storage.

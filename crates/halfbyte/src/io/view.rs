@@ -1,6 +1,7 @@
 //! One tensor of a checkpoint: rows of bytes in GGUF's order, whatever order the file has.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::kernels::zeroed;
 use crate::quant::Encoding;
 
 /// How a matrix's rows as stored map to the rows that GGUF prescribes.
@@ -49,6 +50,40 @@ impl RowOrder {
             }
         }
     }
+
+    /// The elements of a vector, of `size` bytes each, in GGUF's order; needs [`fits`](Self::fits).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn elements(self, stored: &[u8], size: usize) -> Result<Vec<u8>> {
+        let mut out = zeroed(stored.len())?;
+        let n = stored.len() / size;
+        for (element, to) in out.chunks_exact_mut(size).enumerate() {
+            let start = self.stored_row(element, n) * size;
+            to.copy_from_slice(stored.get(start..start + size).unwrap_or_default());
+        }
+        Ok(out)
+    }
+}
+
+/// A matrix of `n_rows` rows that is stored column after column, row after row; elements have
+/// `size` bytes.
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+pub(super) fn upright(stored: &[u8], n_rows: usize, size: usize) -> Result<Vec<u8>> {
+    let mut out = zeroed(stored.len())?;
+    let n_rows = n_rows.max(1);
+    let row_bytes = stored.len() / n_rows;
+    for (row, out) in out.chunks_exact_mut(row_bytes.max(1)).enumerate() {
+        let elements = stored.chunks_exact(size).skip(row).step_by(n_rows);
+        for (to, from) in out.chunks_exact_mut(size).zip(elements) {
+            to.copy_from_slice(from);
+        }
+    }
+    Ok(out)
 }
 
 /// One tensor of a checkpoint: bytes that were proved to lie in the file.
@@ -120,12 +155,9 @@ impl<'a> TensorView<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        let n = self.n_rows.saturating_mul(self.row_len);
-        let mut out = Vec::new();
-        out.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes: n.saturating_mul(4) })?;
-        out.resize(n, 0.0);
+        let mut out: Vec<f32> = zeroed(self.n_rows.saturating_mul(self.row_len))?;
         for (row, chunk) in out.chunks_exact_mut(self.row_len).enumerate() {
             self.decode_row(row, chunk);
         }
@@ -162,6 +194,29 @@ mod tests {
         let order = RowOrder::SplitQkv { heads: 2 };
         let stored: Vec<_> = (0..12).map(|r| order.stored_row(r, 12)).collect();
         assert_eq!(stored, [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
+    }
+
+    #[test]
+    fn vectors_and_matrices_get_into_order() {
+        // Two bytes an element, which say its place as stored.
+        let stored: Vec<u8> = (0..24).collect();
+        let places = |bytes: &[u8]| -> Vec<u8> {
+            let (elements, rest) = bytes.as_chunks();
+            assert!(rest.is_empty() && elements.iter().all(|[low, high]| low + 1 == *high));
+            elements.iter().map(|[low, _]| low / 2).collect()
+        };
+        let order = RowOrder::InterleaveHalves { heads: 2 };
+        let elements = order.elements(&stored, 2).unwrap();
+        assert_eq!(places(&elements), [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
+        for (n_rows, wanted) in [
+            (3, [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]),
+            (2, [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]),
+            (1, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+            (12, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        ] {
+            assert_eq!(places(&upright(&stored, n_rows, 2).unwrap()), wanted, "{n_rows} rows");
+        }
+        assert!(upright(&[], usize::MAX, 2).unwrap().is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Source: PKWARE `APPNOTE.TXT`, 4.3.7 (local headers), 4.3.12 (central directory), 4.3.14 to
 //! 4.3.16 (its ends), 4.5.3 (sizes of 64 bits).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -24,7 +24,8 @@ const LOCATOR_BYTES: usize = 20;
 const MAX_COMMENT: usize = 0xffff;
 /// Records of one archive: PyTorch writes one for each tensor.
 const MAX_RECORDS: u64 = 16_384;
-const MAX_NAME: usize = 1024;
+/// Bytes of a name.
+pub(super) const MAX_NAME: usize = 1024;
 
 /// Says that a field of 16 or 32 bits is too narrow and its value stands elsewhere.
 const ELSEWHERE_16: u64 = 0xffff;
@@ -35,10 +36,11 @@ const ELSEWHERE_32: u64 = 0xffff_ffff;
 pub(super) struct Records<'a> {
     path: &'a Path,
     /// By name, each a range of the archive's bytes; `None` if it is not stored as it is.
-    ranges: HashMap<&'a str, Option<Range<usize>>>,
+    ranges: BTreeMap<&'a str, Option<Range<usize>>>,
 }
 
 impl Records<'_> {
+    /// All names, in their order.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.ranges.keys().copied()
     }
@@ -74,7 +76,7 @@ pub(super) fn records<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<Records<'a>
         let what = format!("the zip directory has {count} records, more than {MAX_RECORDS}");
         return Err(cursor.malformed(what));
     }
-    let mut records = Records { path, ranges: HashMap::new() };
+    let mut records = Records { path, ranges: BTreeMap::new() };
     for _ in 0..count {
         let (name, range) = record(&mut cursor, path, bytes)?;
         if records.ranges.insert(name, range).is_some() {

@@ -227,10 +227,9 @@ impl TileForm for Q4Zero {
 
     #[inline(always)]
     fn group<L: Lanes>(self, isa: L, bytes: &[u8], b: usize) -> Group<L> {
-        let unit: &[u8; 320] = chunk(bytes, b * 320);
-        let scale = isa.load_f16(chunk(unit, 0));
-        let min = isa.mul(scale, isa.load_f16(chunk(unit, 32)));
-        Group { min: [min; 2], ..symmetric(isa, nibbles(isa, chunk(unit, 64)), scale) }
+        let (scale, zero, codes) = F16Scale::split_affine(isa, bytes, b);
+        let min = isa.mul(scale, zero);
+        Group { min: [min; 2], ..symmetric(isa, nibbles(isa, codes), scale) }
     }
 }
 

@@ -41,6 +41,11 @@ pub(super) fn f16_at(block: &[u8], at: usize) -> f32 {
     widen_f16(u16::from_le_bytes([block[at], block[at + 1]]))
 }
 
+/// The little-endian f32 at byte `at`.
+pub(super) fn f32_at(block: &[u8], at: usize) -> f32 {
+    f32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+}
+
 /// The f32 equal to an f16, given by its bits; NaNs become quiet.
 ///
 /// The exponent is moved into place and its bias made right by a product, which is exact and

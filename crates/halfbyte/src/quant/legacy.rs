@@ -6,10 +6,8 @@
 //!
 //! Source: ggml-org/llama.cpp, `ggml.c` of April 2023 and its pull requests 1405 and 1508.
 
-use half::f16;
-
 use super::Encoding;
-use super::blocks::{F16_MAX, f16_at};
+use super::blocks::{f16_at, f32_at, put_f16, put_nibbles, round_to_f16};
 
 pub(super) fn decode_q4_0_v1(block: &[u8; 20], out: &mut [f32; 32]) {
     symmetric(f32_at(block, 0), neighbours(&block[4..]), out);
@@ -66,11 +64,6 @@ fn symmetric(d: f32, codes: [u8; 32], out: &mut [f32; 32]) {
 
 fn affine(d: f32, m: f32, codes: [u8; 32], out: &mut [f32; 32]) {
     *out = codes.map(|code| d * f32::from(code) + m);
-}
-
-/// The little-endian f32 at byte `at`.
-pub(super) fn f32_at(block: &[u8], at: usize) -> f32 {
-    f32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
 }
 
 /// Codes of 4 bits: byte b holds elements 2b (low half) and 2b + 1.
@@ -171,9 +164,9 @@ impl Layout {
         if self.wide {
             for (i, out) in out_scales.chunks_exact_mut(2).enumerate() {
                 let scale = f32_at(scales, 4 * i);
-                let rounded = f16::from_f32(scale.clamp(-F16_MAX, F16_MAX));
-                exact &= rounded.to_f32().to_bits() == scale.to_bits();
-                out.copy_from_slice(&rounded.to_le_bytes());
+                let rounded = round_to_f16(scale);
+                exact &= rounded.to_bits() == scale.to_bits();
+                put_f16(out, 0, rounded);
             }
         } else {
             out_scales.copy_from_slice(scales);
@@ -183,7 +176,7 @@ impl Layout {
             // Fifth bits, where there are any, stand before the nibbles and stay.
             let at = codes.len() - 16;
             let low = neighbours(&codes[at..]);
-            super::blocks::put_nibbles(&mut out_codes[at..], &low);
+            put_nibbles(&mut out_codes[at..], &low);
         }
         exact
     }
@@ -191,6 +184,9 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
+    use super::super::blocks::F16_MAX;
     use super::*;
 
     #[test]

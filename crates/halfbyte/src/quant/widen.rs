@@ -1,6 +1,6 @@
 //! Encodings that have no packed form of their own, as bytes with scales: exact.
 
-use super::blocks::f16_at;
+use super::blocks::{f16_at, f32_at};
 use super::{Encoding, legacy};
 
 /// Thirty-two weights: `scale · code + min`, scale and minimum per 16.
@@ -39,7 +39,7 @@ pub(super) fn group(encoding: Encoding, block: &[u8], g: usize) -> Wide {
         }
         Encoding::Q8_0_V1 => {
             let codes = std::array::from_fn(|i| block[4 + i]);
-            wide(codes, [legacy::f32_at(block, 0); 2], [0.0; 2])
+            wide(codes, [f32_at(block, 0); 2], [0.0; 2])
         }
         Encoding::Q5_K => q5_k(block, g),
         Encoding::Q2_K => q2_k(block, g),

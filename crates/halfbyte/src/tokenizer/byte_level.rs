@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::{NormalizedString, Normalizer};
 
-use super::alphabet;
 use super::merge::{Merge, Symbol, merge_all};
 use super::split::{PreTokenizer, Splitter};
 use super::vocab::{Kind, Spelling, Token, Vocab};
 use crate::error::{Error, Result};
+use crate::io::alphabet;
 
 /// An encoder over bytes and merges.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::json::{JsonFile, steps};
 use super::model_file::{Model, ModelFile};
 use super::sentencepiece::Normalization;
 use super::split::{GPT2, PRE_TOKENIZERS};
-use super::vocab::{Kind, Spelling, Vocab};
+use super::vocab::{Spelling, Vocab};
 use super::{Engine, HUGGING_FACE_JSON, Tokenizer, json_unigram};
 use crate::error::Result;
 use crate::io::{Metadata, TokenizerSource, Value};
@@ -44,11 +44,10 @@ pub fn gguf_metadata(source: &TokenizerSource, metadata: &Metadata) -> Result<En
 
 /// The tokens that start and end a text, and the unknown one.
 fn roles(tokenizer: &Tokenizer) -> Entries {
-    let unknown = tokenizer.vocab.iter().find(|(_, token)| token.kind == Kind::Unknown);
     let mut entries: Entries = [
         ("bos_token_id", tokenizer.bos()),
         ("eos_token_id", tokenizer.eos()),
-        ("unknown_token_id", unknown.map(|(id, _)| id)),
+        ("unknown_token_id", tokenizer.vocab.unknown()),
     ]
     .into_iter()
     .filter_map(|(name, id)| Some(entry(name, Value::U32(id?))))

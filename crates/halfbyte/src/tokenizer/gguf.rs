@@ -11,9 +11,9 @@ use super::special::{BOS_SPELLINGS, END_SPELLINGS};
 use super::split::{PreTokenizer, pre_tokenizer};
 use super::unigram::Unigram;
 use super::vocab::{Kind, Spelling, Vocab, byte_token};
-use super::{Engine, Tokenizer, alphabet};
+use super::{Engine, Tokenizer};
 use crate::error::{Error, Result};
-use crate::io::Metadata;
+use crate::io::{Metadata, alphabet};
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";
@@ -69,7 +69,7 @@ fn unigram(metadata: &Metadata, texts: &[Vec<u8>]) -> Result<Tokenizer> {
     let map = keyed(metadata.integers(CHARSMAP))?.unwrap_or_default();
     // Writers have the bytes as signed or unsigned.
     let map: Vec<u8> = map.into_iter().map(|byte| byte as u8).collect();
-    let charsmap = if map.is_empty() { None } else { Some(Charsmap::read(&map, CHARSMAP)?) };
+    let charsmap = Charsmap::read(&map, CHARSMAP)?;
     let normalization = normalization(metadata, true)?;
     let ids = SpecialIds::read(metadata, &vocab, Defaults::default())?;
     let engine = Unigram::new(&vocab, scores, (normalization, charsmap), SCORES)?;

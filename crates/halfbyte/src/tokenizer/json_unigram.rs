@@ -27,7 +27,7 @@ pub(super) fn tokenizer(file: &JsonFile, metadata: &Metadata) -> Result<Tokenize
     let vocab = file.vocab()?;
     let ids = SpecialIds::read(metadata, &vocab, Defaults::default())?;
     let Parts { normalization, charsmap, prefixes_once } = Parts::read(file)?;
-    let charsmap = if charsmap.is_empty() { None } else { Some(Charsmap::read(&charsmap, FIELD)?) };
+    let charsmap = Charsmap::read(&charsmap, FIELD)?;
     let scores = &file.model.vocab.1;
     let engine = Unigram::new(&vocab, scores, (normalization, charsmap), "model.vocab")?;
     let added = || file.added_tokens.iter().filter(|token| !token.special);

@@ -7,7 +7,6 @@
 //! `gguf`, `model_file`, `json`; where they go when a model is written: `export`.
 
 mod added;
-mod alphabet;
 mod byte_level;
 mod charsmap;
 mod export;
@@ -154,19 +153,10 @@ impl Tokenizer {
         Self::assemble(vocab, Engine::SentencePiece(engine), ids, strips_space)
     }
 
+    /// A tokenizer that looks for user-defined tokens before its engine sees the text.
     fn assemble(vocab: Vocab, engine: Engine, ids: SpecialIds, strips_space: bool) -> Result<Self> {
-        let specials = Finder::new(&vocab, |_, kind| kind.is_special())?;
         let user_defined = Finder::new(&vocab, |_, kind| kind == Kind::UserDefined)?;
-        Ok(Self {
-            vocab,
-            engine,
-            specials,
-            user_defined,
-            ids,
-            strips_space,
-            prefixes_once: false,
-            parting: Vec::new(),
-        })
+        Self::with_finder(vocab, engine, ids, strips_space, user_defined)
     }
 
     /// A Unigram tokenizer, which looks for its user-defined pieces itself, but not for those that
@@ -180,15 +170,35 @@ impl Tokenizer {
     ) -> Result<Self> {
         let is_added = |id, kind| kind == Kind::UserDefined && added.binary_search(&id).is_ok();
         let user_defined = Finder::new(&vocab, is_added)?;
-        let whole = Self::assemble(vocab, Engine::Unigram(engine), ids, strips_space)?;
-        Ok(Self { user_defined, ..whole })
+        Self::with_finder(vocab, Engine::Unigram(engine), ids, strips_space, user_defined)
+    }
+
+    fn with_finder(
+        vocab: Vocab,
+        engine: Engine,
+        ids: SpecialIds,
+        strips_space: bool,
+        user_defined: Finder,
+    ) -> Result<Self> {
+        let specials = Finder::new(&vocab, |_, kind| kind.is_special())?;
+        Ok(Self {
+            vocab,
+            engine,
+            specials,
+            user_defined,
+            ids,
+            strips_space,
+            prefixes_once: false,
+            parting: Vec::new(),
+        })
     }
 
     /// The ids of `text`, without BOS or EOS.
     ///
     /// # Errors
     ///
-    /// [`Error::Tokenizer`] if the vocabulary has no token for a part of the text.
+    /// [`Error::Tokenizer`] if the vocabulary has no token for a part of the text,
+    /// [`Error::OutOfMemory`].
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
         if let Engine::HuggingFace(engine) = &self.engine {
             return engine.encode(text, specials);
@@ -227,7 +237,7 @@ impl Tokenizer {
                     engine.encode(&self.vocab, text, *after_token, ids)?;
                 }
                 (Part::Text(text), Engine::Unigram(engine)) => {
-                    engine.encode(&self.vocab, text, *after_token, ids);
+                    engine.encode(&self.vocab, text, *after_token, ids)?;
                 }
                 (Part::Text(text), Engine::ByteLevel(engine)) => engine.encode(text, ids)?,
                 (Part::Text(text), Engine::HuggingFace(engine)) => {

@@ -80,8 +80,7 @@ impl ModelFile {
     /// [`Error::Tokenizer`] if it is broken.
     pub(super) fn charsmap(&self) -> Result<Option<Charsmap>> {
         const FIELD: &str = "tokenizer.model: normalizer_spec.precompiled_charsmap";
-        let is_there = !self.charsmap.is_empty();
-        is_there.then(|| Charsmap::read(&self.charsmap, FIELD)).transpose()
+        Charsmap::read(&self.charsmap, FIELD)
     }
 
     fn read_piece(&mut self, piece: Fields<'_>) -> Result<()> {

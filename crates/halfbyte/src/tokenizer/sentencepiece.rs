@@ -42,15 +42,9 @@ impl SentencePiece {
     ) -> Result<Self> {
         vocab.check_scores(scores, vocab.len(), field)?;
         let ranks = ranks(scores);
-        let mut bytes = [None; 256];
-        for (id, token) in vocab.iter() {
-            if let (Kind::Byte, &[byte]) = (token.kind, &*token.bytes) {
-                bytes[usize::from(byte)] = Some(id);
-            }
-        }
         let pieces = vocab.iter().filter(|(_, token)| is_piece(token.kind));
         let longest = pieces.map(|(_, token)| token.text.len()).max().unwrap_or(0);
-        let unknown = vocab.iter().find(|(_, token)| token.kind == Kind::Unknown).map(|(id, _)| id);
+        let (bytes, unknown) = (vocab.byte_ids(), vocab.unknown());
         Ok(Self { ranks, longest, bytes, unknown, normalization })
     }
 

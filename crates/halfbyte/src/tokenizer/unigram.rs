@@ -3,10 +3,13 @@
 //! Source: T. Kudo, "Subword Regularization" (2018), arXiv:1804.10959; google/sentencepiece,
 //! `src/unigram_model.cc` and `src/normalizer.cc`, whose roundings decide between equals.
 
+use std::ops::Range;
+
 use super::charsmap::Charsmap;
 use super::sentencepiece::Normalization;
 use super::vocab::{Kind, VISIBLE_SPACE, Vocab};
 use crate::error::{Error, Result};
+use crate::kernels::zeroed;
 
 /// How far the score of an unknown character is below the lowest of all pieces.
 const UNKNOWN_PENALTY: f32 = 10.0;
@@ -33,7 +36,7 @@ pub(super) struct Unigram {
 }
 
 /// The best way to cut the text up to some place.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Cut {
     score: f32,
     /// Where its last piece starts; `None` if there is no way yet.
@@ -57,7 +60,7 @@ impl Unigram {
     ) -> Result<Self> {
         vocab.check_scores(scores, 0, field)?;
         let listed = || vocab.iter().take(scores.len());
-        let unknown = listed().find(|(_, token)| token.kind == Kind::Unknown).map(|(id, _)| id);
+        let unknown = vocab.unknown().filter(|&id| (id as usize) < scores.len());
         let unknown = unknown.ok_or_else(|| {
             Error::Tokenizer("a Unigram vocabulary needs an unknown token, and has none".into())
         })?;
@@ -70,12 +73,6 @@ impl Unigram {
             let ids = listed().filter(|(_, token)| kinds.contains(&token.kind)).map(|(id, _)| id);
             Sorted::new(vocab, ids.collect())
         };
-        let mut bytes = vec![None; 256];
-        for (id, token) in listed() {
-            if let (Kind::Byte, &[byte]) = (token.kind, &*token.bytes) {
-                bytes[usize::from(byte)] = Some(id);
-            }
-        }
         Ok(Self {
             scores: scores.to_vec(),
             pieces: of_kinds(&[Kind::Normal, Kind::UserDefined])?,
@@ -84,7 +81,7 @@ impl Unigram {
             highest: normal().fold(f32::MIN_POSITIVE, f32::max),
             unknown_score: lowest - UNKNOWN_PENALTY,
             unknown,
-            bytes: bytes.into_iter().collect(),
+            bytes: vocab.byte_ids().into_iter().collect(),
             normalization,
             charsmap,
         })
@@ -92,11 +89,22 @@ impl Unigram {
 
     /// Appends the ids of `text`, with the vocabulary that this was made for; `prefix` says whether
     /// it may get a space in front.
-    pub(super) fn encode(&self, vocab: &Vocab, text: &str, prefix: bool, ids: &mut Vec<u32>) {
-        let text = self.normalize(vocab, text, prefix);
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`]: the table of cuts takes 24 bytes for each of the text.
+    pub(super) fn encode(
+        &self,
+        vocab: &Vocab,
+        text: &str,
+        prefix: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
+        let text = self.normalize(vocab, text, prefix)?;
         let mut after_unknown = false;
-        for (range, id) in self.cut(vocab, &text) {
+        for (range, id) in self.cut(vocab, &text)? {
             let is_unknown = id == self.unknown;
+            ids.try_reserve(range.len()).map_err(|_| no_room(size_of_val(&**ids)))?;
             match &self.bytes {
                 Some(bytes) if is_unknown => {
                     ids.extend(text.as_bytes()[range].iter().map(|&b| bytes[usize::from(b)]));
@@ -107,14 +115,14 @@ impl Unigram {
             }
             after_unknown = is_unknown;
         }
+        Ok(())
     }
 
     /// The pieces of the best cut, in order. Of equal cuts the one that was found first counts.
     ///
     /// Sums are kept in f32 and compared in f64, as SentencePiece does.
-    fn cut(&self, vocab: &Vocab, text: &str) -> Vec<(std::ops::Range<usize>, u32)> {
-        let none = Cut { score: 0.0, start: None, id: self.unknown };
-        let mut best = vec![none; text.len() + 1];
+    fn cut(&self, vocab: &Vocab, text: &str) -> Result<Vec<(Range<usize>, u32)>> {
+        let mut best: Vec<Cut> = zeroed(text.len() + 1)?;
         for (start, c) in text.char_indices() {
             let so_far = best[start].score;
             let mut offer = |end: usize, score: f64, id: u32| {
@@ -136,11 +144,12 @@ impl Unigram {
         let mut pieces = Vec::new();
         let mut end = text.len();
         while let Some(start) = best[end].start {
+            pieces.try_reserve(1).map_err(|_| no_room(size_of_val(&*pieces)))?;
             pieces.push((start..end, best[end].id));
             end = start;
         }
         pieces.reverse();
-        pieces
+        Ok(pieces)
     }
 
     /// The score of a piece of `len` bytes; user-defined ones get one that nothing beats.
@@ -152,7 +161,7 @@ impl Unigram {
     }
 
     /// `text` as the pieces spell it.
-    fn normalize(&self, vocab: &Vocab, text: &str, prefix: bool) -> String {
+    fn normalize(&self, vocab: &Vocab, text: &str, prefix: bool) -> Result<String> {
         let collapses = self.normalization.remove_extra_whitespaces;
         let mut rest = text;
         if collapses {
@@ -164,10 +173,12 @@ impl Unigram {
                 rest = &rest[len..];
             }
         }
-        let mut out = String::with_capacity(text.len() + VISIBLE_SPACE.len());
+        let mut out = String::new();
         if rest.is_empty() {
-            return out;
+            return Ok(out);
         }
+        let n_bytes = text.len().saturating_add(VISIBLE_SPACE.len());
+        out.try_reserve(n_bytes).map_err(|_| no_room(n_bytes))?;
         if prefix && self.normalization.add_space_prefix {
             out.push_str(VISIBLE_SPACE);
         }
@@ -176,6 +187,9 @@ impl Unigram {
             let (to, len) = self.next(vocab, rest);
             let to = if after_space { to.trim_start_matches(' ') } else { to };
             if !to.is_empty() {
+                // Spaces become longer.
+                let most = to.len() * VISIBLE_SPACE.len();
+                out.try_reserve(most).map_err(|_| no_room(out.len()))?;
                 to.split(' ').enumerate().for_each(|(i, word)| {
                     out.push_str(if i == 0 { "" } else { VISIBLE_SPACE });
                     out.push_str(word);
@@ -188,7 +202,7 @@ impl Unigram {
             let kept = out.trim_end_matches(VISIBLE_SPACE).len();
             out.truncate(kept);
         }
-        out
+        Ok(out)
     }
 
     /// What `text`, which is not empty, begins with: replaced, and how many bytes that was.
@@ -204,6 +218,11 @@ impl Unigram {
         let len = text.chars().next().map_or(text.len(), char::len_utf8);
         (&text[..len], len)
     }
+}
+
+/// The error for a list of so many bytes that could not grow: lists do so by doubling.
+fn no_room(bytes: usize) -> Error {
+    Error::OutOfMemory { bytes }
 }
 
 /// Tokens in the order of their spellings.
@@ -263,7 +282,7 @@ mod tests {
         let scores: Vec<f32> = rows.iter().map(|row| row.2).collect();
         let encoder = Unigram::new(&vocab, &scores, (normalization, None), "scores").unwrap();
         let mut ids = Vec::new();
-        encoder.encode(&vocab, text, true, &mut ids);
+        encoder.encode(&vocab, text, true, &mut ids).unwrap();
         ids
     }
 

@@ -5,31 +5,15 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::alphabet;
 use crate::error::{Error, Result};
+pub(super) use crate::io::TokenKind as Kind;
+use crate::io::alphabet;
 
 /// Tokens that a vocabulary may have at most: eight times the largest in use.
 pub(super) const MAX_TOKENS: usize = 1 << 21;
 
 /// SentencePiece's visible space, U+2581.
 pub(super) const VISIBLE_SPACE: &str = "\u{2581}";
-
-/// What a token is for, with GGUF's and SentencePiece's numbers (they agree).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Ordinary text.
-    Normal = 1,
-    /// Stands for what the vocabulary cannot spell.
-    Unknown = 2,
-    /// BOS, EOS, chat markers: never text.
-    Control = 3,
-    /// Text that is always one token, wherever it occurs.
-    UserDefined = 4,
-    /// A row of the model without meaning.
-    Unused = 5,
-    /// One byte, spelled `<0xNN>`.
-    Byte = 6,
-}
 
 /// How the vocabulary writes bytes as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,14 +47,6 @@ pub(super) struct Vocab {
 }
 
 impl Kind {
-    /// The kind of that number in `tokenizer.ggml.token_type` or a SentencePiece file.
-    pub(super) fn from_number(number: i64) -> Option<Self> {
-        use Kind::{Byte, Control, Normal, Unknown, Unused, UserDefined};
-        [Normal, Unknown, Control, UserDefined, Unused, Byte]
-            .into_iter()
-            .find(|&kind| kind as i64 == number)
-    }
-
     /// Whether tokens of this kind are shown as no text.
     pub(super) fn is_special(self) -> bool {
         matches!(self, Self::Control | Self::Unknown)
@@ -178,6 +154,22 @@ impl Vocab {
     /// All tokens with their ids.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Token)> {
         (0..).zip(&self.tokens)
+    }
+
+    /// The token of each byte.
+    pub(super) fn byte_ids(&self) -> [Option<u32>; 256] {
+        let mut ids = [None; 256];
+        for (id, token) in self.iter() {
+            if let (Kind::Byte, &[byte]) = (token.kind, &*token.bytes) {
+                ids[usize::from(byte)] = Some(id);
+            }
+        }
+        ids
+    }
+
+    /// The first token that stands for what the vocabulary cannot spell.
+    pub(super) fn unknown(&self) -> Option<u32> {
+        self.iter().find(|(_, token)| token.kind == Kind::Unknown).map(|(id, _)| id)
     }
 
     /// Declares tokens to be special: they stand for no text from now on.
