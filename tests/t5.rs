@@ -201,6 +201,8 @@ fn sessions_answer_prompts() -> Result<()> {
         let rest = session.resume(&greedy(n - 5))?.complete()?.tokens();
         assert_eq!([&parts[..], &rest].concat(), *answer, "{name}");
         session.truncate(golden.prompt.len() + 2);
+        let owned = session.fork().into_resumed(&greedy(n - 2))?.complete()?.tokens();
+        assert_eq!(owned, answer[2..], "{name}, rewound, with the session inside");
         let rest = session.resume(&greedy(n - 2))?.complete()?.tokens();
         assert_eq!(rest, answer[2..], "{name}, rewound");
     }

@@ -901,8 +901,8 @@ hb_status hb_generation_start(struct hb_session *session,
                               struct hb_generation **generation);
 
 /**
- * Starts a generation from the tokens of a whole text, each below vocab_size, or for n_tokens 0 from
- * those that the session holds, of which there must be one. Else as hb_generation_start.
+ * Starts a generation from the tokens of a whole text, each below vocab_size, or for n_tokens 0 goes
+ * on from those that the session holds, of which there must be one. Else as hb_generation_start.
  */
 hb_status hb_generation_start_tokens(struct hb_session *session,
                                      const uint32_t *tokens,

@@ -422,7 +422,7 @@ class Session {
         }));
     }
 
-    /// From tokens; from what the session holds if there are none.
+    /// From tokens; on from what the session holds if there are none.
     Generation generate_tokens(const std::vector<std::uint32_t> &tokens,
                                const Options &options = {}) const {
         const detail::COptions given(options);

@@ -93,6 +93,27 @@ fn sessions_hold_save_load_and_forget_what_the_librarys_do() {
 }
 
 #[test]
+fn an_encoder_decoder_models_answer_goes_on_as_the_librarys() {
+    let model = opens(&test_data("t5-micro"), HB_OK);
+    let mut session = null_mut();
+    // SAFETY: the place is this function's.
+    ok(unsafe { hb_session_new(model, &raw mut session) });
+    let own = Model::open(test_data("t5-micro")).unwrap();
+    let mut own = own.session();
+    let options = hb_generation_options { max_new_tokens: 6, ignore_eos: 1, ..options() };
+    let config = GenerationConfig { max_new_tokens: 6, ignore_eos: true, ..config() };
+    let prompt = [20, 9, 14, 1];
+    assert_eq!(from_tokens(session, &prompt, &options), generated(&mut own, &prompt, &config));
+    // Not the same: as a prompt all of it would be read by the encoder.
+    let anew = generated(&mut own.fork(), own.tokens(), &config);
+    let on = expected(own.resume(&config).unwrap().complete().unwrap().pieces);
+    assert_ne!(on, anew);
+    assert_eq!(from_tokens(session, &[], &options), on);
+    assert_eq!(tokens_of(session), own.tokens());
+    close(model, session);
+}
+
+#[test]
 fn tokens_and_prompts_are_the_librarys() {
     let (model, session) = open();
     let library = library();
