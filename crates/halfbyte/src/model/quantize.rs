@@ -92,7 +92,7 @@ impl QuantizeType {
         TYPES.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")
     }
 
-    /// The encoding of the matrix `name` with rows of `row_len`, in a model of `n_layers`.
+    /// The encoding of the matrix `name` with rows of `row_len`, in a stack of `n_layers` blocks.
     ///
     /// `tied`: the embedding is the output head, too. Rows that are no whole blocks fall back to
     /// an encoding of smaller blocks.
@@ -109,15 +109,18 @@ impl QuantizeType {
         if name == "output.weight" || (tied && name == "token_embd.weight") {
             return output;
         }
-        let mut parts = name.split('.');
+        let block = name.strip_prefix("enc.").or_else(|| name.strip_prefix("dec."));
+        let mut parts = block.unwrap_or(name).split('.');
         let (Some("blk"), Some(layer), Some(stem)) = (parts.next(), parts.next(), parts.next())
         else {
             return base;
         };
         let more_bits = layer.parse().is_ok_and(|i| needs_more_bits(i, n_layers));
         match stem {
-            "attn_v" | "ffn_down" if more_bits => more,
+            "attn_v" | "cross_attn_v" | "ffn_down" if more_bits => more,
             "attn_qkv" => more,
+            // Added to scores: no factor of a product, and too few numbers to save anything.
+            "attn_rel_b" => Encoding::F32,
             _ => base,
         }
     }
@@ -211,7 +214,9 @@ fn plan(
 ) -> Result<TensorInfo> {
     let tensor = source.require(name)?;
     let arch = source.metadata().str("general.architecture")?.unwrap_or_default();
-    let n_layers = source.metadata().u64(&format!("{arch}.block_count"))?.unwrap_or(0);
+    let blocks = |stem: &str| source.metadata().u64(&format!("{arch}.{stem}"));
+    let own = if name.starts_with("dec.") { blocks("decoder_block_count")? } else { None };
+    let n_layers = own.or(blocks("block_count")?).unwrap_or(0);
     // Only a share of it counts; no model has as many.
     let n_layers = usize::try_from(n_layers.min(1 << 20)).unwrap_or(0);
     let tied = source.tensor("output.weight").is_none();
