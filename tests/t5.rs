@@ -250,6 +250,34 @@ fn full_sessions_are_saved_and_read_back() -> Result<()> {
 }
 
 #[test]
+fn numbers_that_no_tensor_shows_are_part_of_the_fingerprint() -> Result<()> {
+    let folder = data().join("t5-micro");
+    let temporary = tempfile::tempdir()?;
+    for name in ["model.safetensors", "spiece.model", "tokenizer_config.json"] {
+        std::fs::copy(folder.join(name), temporary.path().join(name))?;
+    }
+    let config: Value = serde_json::from_slice(&std::fs::read(folder.join("config.json"))?)?;
+    let open = |key: &str, value: Value| -> Result<Model> {
+        let mut config = config.clone();
+        config[key] = value;
+        std::fs::write(temporary.path().join("config.json"), config.to_string())?;
+        Ok(Model::open(temporary.path())?)
+    };
+    let model = micro();
+    let distance = "relative_attention_max_distance";
+    assert_eq!(open(distance, 128.into())?.fingerprint(), model.fingerprint());
+    let mut session = model.session();
+    session.generate_tokens(&[5, 6, 1], &greedy(2))?.complete()?;
+    for (key, value) in [(distance, 64), ("decoder_start_token_id", 3)] {
+        let other = open(key, value.into())?;
+        assert_ne!(other.fingerprint(), model.fingerprint(), "{key}");
+        let read = Session::from_bytes(&other, "memory", &session.to_bytes());
+        assert!(matches!(read, Err(Error::Config { .. })), "{key}: {read:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn batches_threads_and_instruction_sets_change_no_bit() -> Result<()> {
     let folder = data().join("t5-micro");
     let checkpoint = Checkpoint::open(&folder)?;

@@ -57,17 +57,18 @@ impl Decoder {
         threads: Option<usize>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
-        Self::load_until((isa, threads), checkpoint, None, progress)
+        let config = ModelConfig::from_checkpoint(checkpoint)?;
+        Self::load_until((isa, threads), (checkpoint, config), None, progress)
     }
 
-    /// As [`load_on`](Self::load_on), stopping between two layers once `cancel` is pulled.
+    /// As [`load_on`](Self::load_on) for a checkpoint's own `config`, stopping between two layers
+    /// once `cancel` is pulled.
     pub(super) fn load_until(
         (isa, threads): (Isa, Option<usize>),
-        checkpoint: &Checkpoint,
+        (checkpoint, config): (&Checkpoint, ModelConfig),
         cancel: Option<&Cancel>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
-        let config = ModelConfig::from_checkpoint(checkpoint)?;
         let threads = Threads::new(threads, isa)?;
         let weights = Weights::load(checkpoint, &config, &threads, cancel, progress)?;
         let rope = Rope::new(
