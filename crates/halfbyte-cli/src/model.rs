@@ -23,7 +23,7 @@ pub(crate) struct Source {
 }
 
 /// Options for numbers that the file does not say, or says wrongly.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Numbers {
     /// Epsilon of the RMS norms.
     #[arg(long, value_name = "X")]

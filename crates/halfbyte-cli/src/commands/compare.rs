@@ -16,7 +16,8 @@ use crate::{Ending, interrupt, output};
 
 /// What the options leave open.
 const MORE: &str = "Both read the same windows of the text, as 'halfbyte perplexity' cuts it. The \
-    divergence is that\nof B's probabilities from A's.";
+    divergence is that\nof B's probabilities from A's. Adapters (--lora) and numbers (--rms-eps, \
+    --n-gqa, --rope-base)\ncount for both.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = MORE)]
@@ -33,6 +34,8 @@ pub(crate) struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    numbers: Numbers,
     #[command(flatten)]
     how: How,
 }
@@ -52,12 +55,11 @@ struct Side {
 }
 
 impl Side {
-    fn open(path: &Path, how: &How) -> anyhow::Result<Self> {
+    fn open(path: &Path, args: &Args) -> anyhow::Result<Self> {
         let embedded = path.as_os_str() == "embedded" && !path.exists();
-        let checkpoint =
-            Source { model: (!embedded).then(|| path.to_owned()), numbers: Numbers::default() }
-                .checkpoint()?;
-        let model = how.load(&checkpoint)?;
+        let path = (!embedded).then(|| path.to_owned());
+        let checkpoint = Source { model: path, numbers: args.numbers.clone() }.checkpoint()?;
+        let model = args.how.load(&checkpoint)?;
         let (encodings, tensor_bytes, weights) = encodings(&checkpoint);
         Ok(Self {
             path: model.path().display().to_string(),
@@ -106,7 +108,7 @@ fn encodings(checkpoint: &Checkpoint) -> (String, u64, u64) {
 pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     let text = super::read_file(&args.text)?;
     let cancel = interrupt::cancel()?;
-    let (a, b) = (Side::open(&args.a, &args.how)?, Side::open(&args.b, &args.how)?);
+    let (a, b) = (Side::open(&args.a, &args)?, Side::open(&args.b, &args)?);
     let tokens = a.model.tokenizer()?.encode_prompt(&text, Specials::AsText)?;
     anyhow::ensure!(
         b.model.tokenizer()?.encode_prompt(&text, Specials::AsText)? == tokens,
