@@ -1,17 +1,15 @@
 //! `halfbyte compare`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use halfbyte::generate::{Comparison, Perplexity};
-use halfbyte::io::Checkpoint;
 use halfbyte::tokenizer::Specials;
 use halfbyte::{Cancel, GenerationConfig, Hooks, Model};
 use serde_json::json;
 
 use super::windows::{self, Windows};
-use crate::model::{How, Numbers, Source};
+use crate::model::{Contents, How, Numbers, Source};
 use crate::{Ending, interrupt, output};
 
 /// What the options leave open.
@@ -60,13 +58,13 @@ impl Side {
         let path = (!embedded).then(|| path.to_owned());
         let checkpoint = Source { model: path, numbers: args.numbers.clone() }.checkpoint()?;
         let model = args.how.load(&checkpoint)?;
-        let (encodings, tensor_bytes, weights) = encodings(&checkpoint);
+        let contents = Contents::of(&checkpoint);
         Ok(Self {
             path: model.path().display().to_string(),
             model,
-            encodings,
-            tensor_bytes,
-            bits_per_weight: 8.0 * tensor_bytes as f64 / weights.max(1) as f64,
+            encodings: encodings(&contents),
+            tensor_bytes: contents.bytes,
+            bits_per_weight: contents.bits_per_weight(),
         })
     }
 
@@ -89,20 +87,11 @@ impl Side {
     }
 }
 
-/// The encodings of a file's tensors, and its bytes and weights.
-fn encodings(checkpoint: &Checkpoint) -> (String, u64, u64) {
-    let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
-    let (mut bytes, mut weights) = (0, 0);
-    for tensor in checkpoint.tensor_names().filter_map(|name| checkpoint.tensor(name)) {
-        *by_name.entry(tensor.encoding().name()).or_default() += tensor.n_bytes() as u64;
-        bytes += tensor.n_bytes() as u64;
-        weights += tensor.dims().iter().product::<usize>() as u64;
-    }
-    let mut shares: Vec<_> = by_name.into_iter().collect();
-    shares.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
+/// The encodings of what is no small part of a file.
+fn encodings(contents: &Contents) -> String {
     // Norms and biases are f32 in every file, and less than a hundredth.
-    let named = shares.iter().filter(|&&(_, n)| n * 100 >= bytes).map(|&(name, _)| name);
-    (named.collect::<Vec<_>>().join(" + "), bytes, weights)
+    let shares = contents.by_share().into_iter().filter(|&(_, n)| n * 100 >= contents.bytes);
+    shares.map(|(name, _)| name).collect::<Vec<_>>().join(" + ")
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
