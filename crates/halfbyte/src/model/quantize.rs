@@ -162,7 +162,9 @@ pub fn quantize(
 /// # Errors
 ///
 /// As [`quantize`]; [`Error::Config`] for an adapter of a model of another shape, one that changes
-/// an output head which is the embedding, or a number that is not finite.
+/// an output head which is the embedding, or a number that is not finite;
+/// [`Error::UnsupportedEncoding`] for an adapter of a matrix that the type `keep` would leave in an
+/// encoding which can only be read.
 pub fn quantize_merged(
     (source, adapters): (&Checkpoint, &[(Adapter, f32)]),
     destination: &Path,
@@ -188,6 +190,7 @@ pub fn quantize_merged(
         .iter()
         .map(|name| plan(source, name, kind, &mut report))
         .collect::<Result<Vec<_>>>()?;
+    check_writable(&infos, adapters)?;
     let metadata = metadata(source, kind)?;
     let mut writer = GgufWriter::create(destination, &metadata, infos.clone())?;
     let mut done = 0;
@@ -203,6 +206,22 @@ pub fn quantize_merged(
     }
     writer.finish()?;
     Ok(report)
+}
+
+/// [`Error::UnsupportedEncoding`] if adapters change a matrix whose encoding can only be read.
+fn check_writable(infos: &[TensorInfo], adapters: &[(Adapter, f32)]) -> Result<()> {
+    let is_changed =
+        |info: &&TensorInfo| adapters.iter().any(|(adapter, _)| adapter.delta(&info.name).is_some());
+    match infos.iter().filter(is_changed).find(|info| !info.encoding.can_encode()) {
+        None => Ok(()),
+        Some(TensorInfo { name, encoding, .. }) => Err(Error::UnsupportedEncoding {
+            found: format!(
+                "{} for writing {name}, which an adapter changes: choose a type other than keep",
+                encoding.name()
+            ),
+            supported: Encoding::writable(),
+        }),
+    }
 }
 
 /// Chooses a tensor's encoding and counts it.
