@@ -2,7 +2,6 @@
 
 use std::sync::Mutex;
 
-use super::adapted;
 use super::adapter::{self, Site};
 use super::architecture::{Mlp, Residual, Rotary};
 use super::batch::{self, Batch, Outputs, Rows, Seq};
@@ -371,9 +370,9 @@ impl Decoder {
             let picked = Picked { source: &normed, rows: &for_logits };
             space.x.fill(team, &picked, (for_logits.len(), width), weights.output.needs())?;
             weights.output.forward(team, brake, &mut space.x, &mut logits, false);
-            let runs = adapted::runs(seqs, |seq| seq.n_logits());
+            space.adapted.prepare(seqs, |seq| seq.n_logits());
             let out = (&mut logits[..], weights.output.n);
-            space.adapted.add_to(&runs, (team, brake), Site::Head, &picked, out)?;
+            space.adapted.add((team, brake), Site::Head, &picked, out)?;
         }
         Ok(Outputs { logits, hidden })
     }

@@ -66,7 +66,7 @@ impl Workspace {
         // With a parallel residual the feed-forward begins before attention.
         let up_start = if config.residual == Residual::Sequential { 0 } else { attention.end };
         self.places = Places { attention, qkv, up: up_start..up_start + up };
-        self.adapted.prepare(seqs);
+        self.adapted.prepare(seqs, |seq| seq.n);
         resize(&mut self.inner, self.places.attention.end.max(self.places.up.end))?;
         resize(&mut self.hidden, rows * hidden_size)?;
         resize(&mut self.rope, rows * rope.table_len())?;
