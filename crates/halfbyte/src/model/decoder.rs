@@ -370,7 +370,7 @@ impl Decoder {
             let picked = Picked { source: &normed, rows: &for_logits };
             space.x.fill(team, &picked, (for_logits.len(), width), weights.output.needs())?;
             weights.output.forward(team, brake, &mut space.x, &mut logits, false);
-            space.adapted.prepare(seqs, |seq| seq.n_logits());
+            space.adapted.prepare(seqs, |seq| seq.want.n_logits(seq.n));
             let out = (&mut logits[..], weights.output.n);
             space.adapted.add((team, brake), Site::Head, &picked, out)?;
         }

@@ -27,9 +27,9 @@ impl Plan {
         let refuse =
             |what: &str| Err(Error::config("tokens", format!("an encoder-decoder model {what}")));
         let (first, n) = (step.cache.len(), step.tokens.len());
-        let wants_logits = matches!(step.want, Want::LastLogits | Want::AllLogits);
+        let n_wanted = step.want.n_logits(n);
         let known = step.cache.prompt_len();
-        let end = known.or_else(|| wants_logits.then_some(first + n));
+        let end = known.or_else(|| (n_wanted > 0).then_some(first + n));
         let n_prompt = end.map_or(n, |end| end.saturating_sub(first).min(n));
         let mut tokens = step.tokens[n_prompt..].to_vec();
         if n_prompt > 0 && end == Some(first + n_prompt) {
@@ -40,11 +40,6 @@ impl Plan {
                 "gives hidden states of a whole prompt, in one step, and of nothing else",
             );
         }
-        let n_wanted = match step.want {
-            Want::Nothing | Want::Hidden => 0,
-            Want::LastLogits => 1,
-            Want::AllLogits => n,
-        };
         if n_wanted > tokens.len() {
             return refuse("gives no logits within its prompt: score answers to a prompt");
         }
