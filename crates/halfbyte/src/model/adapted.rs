@@ -7,7 +7,7 @@ use super::adapter::{Adapter, Site};
 use super::batch::Seq;
 use super::cache::KvCache;
 use super::decoder::Decoder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::{Brake, Source, Team};
 use crate::nn::{CacheType, LowRankSet, LowRankSpace, RowsFrom};
 
@@ -46,10 +46,7 @@ impl Decoder {
     pub(super) fn attach(&self, adapters: &[(Adapter, f32)]) -> Result<Option<Arc<LowRankSet>>> {
         let mut members = Vec::with_capacity(adapters.len());
         for (adapter, scale) in adapters {
-            adapter.check_fits(&self.config)?;
-            if !scale.is_finite() {
-                return Err(Error::config("adapter scale", format!("{scale} is not finite")));
-            }
+            adapter.check_fits(&self.config, *scale)?;
             let packed = self.threads.install(|| adapter.packed(&self.config))?;
             members.push((packed, *scale));
         }

@@ -110,14 +110,19 @@ impl Adapter {
         self.0.file.delta(name)
     }
 
-    /// [`Error::Config`] if it was opened for a model of another shape.
-    pub(crate) fn check_fits(&self, config: &ModelConfig) -> Result<()> {
-        refuse_encoder(self.path(), config)?;
-        if self.0.shape == shape(config) {
-            return Ok(());
+    /// [`Error::Config`] if it was opened for a model of another shape, or cannot be multiplied by
+    /// `scale`.
+    pub(super) fn check_fits(&self, config: &ModelConfig, scale: f32) -> Result<()> {
+        let path = self.path();
+        refuse_encoder(path, config)?;
+        if self.0.shape != shape(config) {
+            let reason = format!("{} was opened for a model of another shape", path.display());
+            return Err(Error::config("adapter", reason));
         }
-        let reason = format!("{} was opened for a model of another shape", self.path().display());
-        Err(Error::config("adapter", reason))
+        if !scale.is_finite() {
+            return Err(Error::config("adapter scale", format!("{scale} is not finite")));
+        }
+        Ok(())
     }
 
     /// The matrices as layers beside those of the model; packed on the calling rayon pool when it

@@ -325,6 +325,7 @@ fn write_tensor(
     let (n, k) = (tensor.n_rows(), tensor.row_len());
     let too_large = || Error::OutOfMemory { bytes: usize::MAX };
     let row_bytes = encoding.row_bytes(k).ok_or_else(too_large)?;
+    let as_is = tensor.columns().is_none() && merge.is_empty();
     let modern = quant::modern(tensor.encoding());
     let source_row = (tensor.n_bytes() / n.max(1)) as u64;
     let rows_at_once = (WEIGHTS_AT_ONCE / k.max(1)).clamp(1, n.max(1));
@@ -335,11 +336,11 @@ fn write_tensor(
         bytes.par_chunks_exact_mut(row_bytes).enumerate().try_for_each_init(
             Vec::new,
             |values: &mut Vec<f32>, (i, out)| {
-                if tensor.encoding() == encoding && tensor.columns().is_none() && merge.is_empty() {
+                if as_is && tensor.encoding() == encoding {
                     out.copy_from_slice(tensor.row(first + i));
                     return Ok(());
                 }
-                if modern == Some(encoding) && tensor.columns().is_none() && merge.is_empty() {
+                if as_is && modern == Some(encoding) {
                     quant::modernize(tensor.encoding(), tensor.row(first + i), out);
                     return Ok(());
                 }
