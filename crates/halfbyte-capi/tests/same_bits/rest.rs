@@ -135,9 +135,8 @@ fn what_an_encoder_cannot_do_is_an_invalid_argument() {
     ok(unsafe { hb_logits(model, tokens.as_ptr(), 3, cancel, null_mut(), 0, &raw mut n) });
     let mut logits = vec![0.0; n];
     // SAFETY: there is room for as many numbers.
-    let status = unsafe {
-        hb_logits(model, tokens.as_ptr(), 3, cancel, logits.as_mut_ptr(), n, &raw mut n)
-    };
+    let status =
+        unsafe { hb_logits(model, tokens.as_ptr(), 3, cancel, logits.as_mut_ptr(), n, &raw mut n) };
     assert_eq!(status, HB_INVALID_ARGUMENT);
     close(model, session);
 }

@@ -210,8 +210,9 @@ pub fn quantize_merged(
 
 /// [`Error::UnsupportedEncoding`] if adapters change a matrix whose encoding can only be read.
 fn check_writable(infos: &[TensorInfo], adapters: &[(Adapter, f32)]) -> Result<()> {
-    let is_changed =
-        |info: &&TensorInfo| adapters.iter().any(|(adapter, _)| adapter.delta(&info.name).is_some());
+    let is_changed = |info: &&TensorInfo| {
+        adapters.iter().any(|(adapter, _)| adapter.delta(&info.name).is_some())
+    };
     match infos.iter().filter(is_changed).find(|info| !info.encoding.can_encode()) {
         None => Ok(()),
         Some(TensorInfo { name, encoding, .. }) => Err(Error::UnsupportedEncoding {
