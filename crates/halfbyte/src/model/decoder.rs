@@ -18,6 +18,9 @@ use crate::nn::{
     attention,
 };
 
+/// Positions that a table of distances grows by.
+const POSITIONS_AT_ONCE: usize = 128;
+
 /// A model's weights, ready to compute.
 #[derive(Debug)]
 pub struct Decoder {
@@ -194,7 +197,9 @@ impl Decoder {
             space.attention.reserve(team, seq.cache.shape())?;
         }
         let n_positions = seqs.iter().map(|seq| seq.cache.len() + seq.n).max().unwrap_or(0);
-        let mut table = Vec::new();
+        // Room for more, so that the next passes find it filled.
+        let n_positions = n_positions.next_multiple_of(POSITIONS_AT_ONCE);
+        let mut table = std::mem::take(&mut space.bias);
         let bias = self.weights.bias.as_ref().map(|bias| bias.fill(n_positions, &mut table));
         let rows = &mut Rows { seqs, both_ways: false, bias: bias.transpose()? };
         self.weights.embedding.rows(tokens, &mut space.hidden)?;
@@ -204,6 +209,7 @@ impl Decoder {
         }
         let outputs = self.outputs((team, brake), rows.seqs, space)?;
         brake.check()?;
+        space.bias = table;
         Ok(outputs)
     }
 

@@ -10,7 +10,7 @@ use super::workspace::Workspace;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::kernels::{Brake, Needs, Team, zeroed};
-use crate::nn::{BlockCache, CacheShape, CacheType, Sight, attention};
+use crate::nn::{BiasTable, BlockCache, CacheShape, CacheType, Sight, attention};
 
 /// What one step of an encoder-decoder model comes to.
 struct Plan {
@@ -136,7 +136,7 @@ impl Decoder {
         space.prepare(&self.config, &self.rope, &seqs)?;
         space.attention.reserve(team, seqs[0].cache.shape())?;
         space.attention.reserve(team, &shape)?;
-        let mut table = Vec::new();
+        let mut table = BiasTable::default();
         let bias = Some(encoder.bias.fill(n, &mut table)?);
         let rows = &mut Rows { seqs: &mut seqs, both_ways: true, bias };
         self.weights.embedding.rows(tokens, &mut space.hidden)?;
