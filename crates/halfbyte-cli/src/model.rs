@@ -15,8 +15,8 @@ use crate::output;
 /// Options that choose the model.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Source {
-    /// GGUF file, file of 2023 or Hugging Face folder; without it, the small model inside this
-    /// program.
+    /// GGUF file, file of one of 2023's formats or Hugging Face folder; without it, the small model
+    /// inside this program.
     #[arg(short, long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]

@@ -20,7 +20,8 @@ const MORE: &str = "Both read the same windows of the text, as 'halfbyte perplex
 #[derive(Debug, clap::Args)]
 #[command(after_help = MORE)]
 pub(crate) struct Args {
-    /// The base, such as the unquantized model: a GGUF file, a Hugging Face folder, or `embedded`.
+    /// The base, such as the unquantized model: a GGUF file, a file of one of 2023's formats, a
+    /// Hugging Face folder, or `embedded`.
     a: PathBuf,
     /// What is compared with it.
     b: PathBuf,
