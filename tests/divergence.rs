@@ -1,12 +1,14 @@
 //! Perplexity by two protocols, divergence through a file and side by side, and what scoring reads.
 
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::process::Command;
 
 use halfbyte::generate::{Divergence, KL_QUANTILES, LogProbFile, Protocol};
 use halfbyte::io::Checkpoint;
 use halfbyte::model::CacheType;
 use halfbyte::tokenizer::Specials;
-use halfbyte::{Cancel, Error, Hooks, Model, ModelOptions, QuantizeType};
+use halfbyte::{Cancel, Error, Hooks, Model, ModelOptions, Progress, QuantizeType};
 use halfbyte_tests::data;
 
 const TEXT: &str = "Once upon a time there was a little cat who lived in a big house. The cat had \
@@ -165,6 +167,40 @@ fn models_that_cannot_be_compared_are_refused() {
         .map(|entry| entry.expect("an entry").path())
         .collect();
     assert_eq!(left, [path]);
+}
+
+#[test]
+fn writers_of_one_file_do_not_meet() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = open(&data().join("llama-1k.q4_0.gguf"));
+    let path = folder.path().join("base.logprob");
+    let tokens = tokens(&model);
+    let protocol = Protocol::SecondHalves { window: 16 };
+    // Between two windows another call writes the same file from beginning to end.
+    let (other, text, place) = (model.clone(), tokens.clone(), path.clone());
+    let between = Progress::new(move |_, _| {
+        let found = other.write_log_probs(&place, &text, protocol, &Hooks::default());
+        found.expect("the other file");
+    });
+    let hooks = Hooks { progress: Some(between), ..Hooks::default() };
+    model.write_log_probs(&path, &tokens, protocol, &hooks).expect("the file");
+    let file = LogProbFile::open(&path).expect("a file");
+    let own = model.divergence(file, &Hooks::default()).expect("scored");
+    assert!(own.mean_kl.abs() < 1e-7, "{own:?}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+}
+
+#[test]
+#[cfg(unix)]
+fn what_is_no_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo, of every Unix");
+    assert!(made.success());
+    for path in [&pipe, Path::new("/dev/zero"), folder.path()] {
+        let found = LogProbFile::open(path).map(drop);
+        assert!(matches!(found, Err(Error::Io { .. })), "{}: {found:?}", path.display());
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::t5;
 use halfbyte::io::Checkpoint;
 use halfbyte::model::{Batch, CacheType, Decoder, Overrides, Step, Want};
+use halfbyte::quant::Encoding;
 use halfbyte::reference::ReferenceT5;
 use halfbyte::tokenizer::Specials;
 use halfbyte::{
@@ -315,6 +316,40 @@ fn quantized_gguf_files_say_nearly_the_same() -> Result<()> {
     assert_eq!(model.prompt_tokens(&text)?, golden.prompt);
     assert_eq!(model.generate(&text, &greedy(golden.greedy.len()))?.tokens(), golden.greedy);
     rows.finish()
+}
+
+/// As llama.cpp writes T5 models: its names for values and for what stays f32.
+#[test]
+fn encoders_and_decoders_are_quantized_as_other_blocks() -> Result<()> {
+    let kind = |name| QuantizeType::from_name(name).context("no such type");
+    let mixed = kind("q4_k_m")?;
+    // Of eight blocks the first, the last, and every third between have more bits.
+    for (name, encoding) in [
+        ("enc.blk.0.attn_v.weight", Encoding::Q6_K),
+        ("enc.blk.1.attn_v.weight", Encoding::Q4_K),
+        ("enc.blk.7.ffn_down.weight", Encoding::Q6_K),
+        ("enc.blk.7.ffn_up.weight", Encoding::Q4_K),
+        ("dec.blk.3.attn_v.weight", Encoding::Q6_K),
+        ("dec.blk.3.cross_attn_v.weight", Encoding::Q6_K),
+        ("dec.blk.3.cross_attn_k.weight", Encoding::Q4_K),
+        ("dec.blk.4.ffn_down.weight", Encoding::Q4_K),
+        ("dec.blk.0.attn_rel_b.weight", Encoding::F32),
+        ("output.weight", Encoding::Q6_K),
+    ] {
+        assert_eq!(mixed.encoding_of(name, 256, 8, false), encoding, "{name}");
+    }
+    let checkpoint = Checkpoint::open(data().join("t5-micro"))?;
+    let temporary = tempfile::tempdir()?;
+    for name in ["f16", "q8_0", "q4_0", "q4_k_m"] {
+        let path = temporary.path().join(name);
+        quantize(&checkpoint, &path, kind(name)?, &Cancel::new(), &mut |_, _| {})?;
+        let file = Checkpoint::open(&path)?;
+        for stack in ["enc", "dec"] {
+            let bias = file.require(&format!("{stack}.blk.0.attn_rel_b.weight"))?;
+            assert_eq!(bias.encoding(), Encoding::F32, "{stack} as {name}");
+        }
+    }
+    Ok(())
 }
 
 /// Why the decoder is not candle-transformers': when this fails, look at it again.

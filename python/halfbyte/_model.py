@@ -155,11 +155,12 @@ class Model(Facts, Closing):
 
         ``temperature`` 0 takes the most probable token every time. ``top_k`` (0: all), ``top_p``,
         ``min_p`` and ``typical_p`` say which tokens are drawn from. The penalties look at the last
-        ``repeat_last_n`` tokens. ``logit_bias`` is added to the logits of tokens; ``-inf`` forbids
-        one. The same ``seed`` gives the same text; without one a fresh one is drawn and reported.
-        ``stop`` is a text, or several, that end the generation and are left out. ``logprobs=n``
-        reports each token's log-probability under the model itself, and the ``n`` best ones'.
-        ``context_policy`` is ``"error"`` or ``"shift"``, which drops the oldest half when full.
+        ``repeat_last_n`` tokens, but not at a prompt that an encoder reads. ``logit_bias`` is added
+        to the logits of tokens; ``-inf`` forbids one. The same ``seed`` gives the same text;
+        without one a fresh one is drawn and reported. ``stop`` is a text, or several, that end the
+        generation and are left out. ``logprobs=n`` reports each token's log-probability under the
+        model itself, and the ``n`` best ones'. ``context_policy`` is ``"error"`` or ``"shift"``,
+        which drops the oldest half when full.
 
         ``logits_processor(tokens, logits)`` changes the float32 ``logits`` before a token is drawn,
         in place or by returning others. ``callback(piece)`` hears each piece; ``False`` from it

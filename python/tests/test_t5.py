@@ -33,6 +33,15 @@ def test_it_answers(t5: halfbyte.Model, golden: dict) -> None:
     assert "".join(t5.generate(golden["text"], stream=True, **options)) == answer
 
 
+def test_a_session_goes_on_with_its_answer(t5: halfbyte.Model, golden: dict) -> None:
+    options = {"temperature": 0, "repetition_penalty": 1, "ignore_eos": True}
+    greedy = golden["greedy"]
+    session = t5.session()
+    first = session.generate(golden["text"], max_new_tokens=5, **options)
+    rest = session.generate(max_new_tokens=len(greedy) - 5, **options)
+    assert [*first.tokens, *rest.tokens] == greedy
+
+
 def test_it_scores_answers_and_embeds_prompts(t5: halfbyte.Model, golden: dict) -> None:
     likely = t5.log_likelihood(golden["input_ids"], golden["greedy"][:4])
     assert likely.is_greedy

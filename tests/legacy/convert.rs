@@ -1,11 +1,13 @@
 //! What `halfbyte quantize` makes of files of 2023.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use halfbyte::io::Checkpoint;
+use halfbyte::model::ModelConfig;
 use halfbyte::quant::Encoding;
 use halfbyte::tokenizer::{Specials, Tokenizer};
-use halfbyte::{Cancel, QuantizeType, quantize};
+use halfbyte::{Adapter, Cancel, Error, QuantizeType, quantize, quantize_merged};
 use halfbyte_tests::Rows;
+use halfbyte_tests::adapters::Lora;
 use halfbyte_tests::legacy_files::{Model, of_gguf};
 
 use crate::{CASES, open, values};
@@ -46,6 +48,33 @@ fn keep_leaves_every_value_and_uses_todays_blocks_where_it_can() -> Result<()> {
         });
     }
     rows.finish()
+}
+
+#[test]
+fn adapters_are_refused_where_a_kept_encoding_can_only_be_read() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    let (old, new, lora) = (at("old.bin"), at("new.gguf"), at("lora.gguf"));
+    of_gguf(&open("gptj-1k.q4_0.gguf")?, Model::GptJ, (Encoding::Q4_2, 4), 1.0).write(&old);
+    let old = Checkpoint::open(old)?;
+    let config = ModelConfig::from_checkpoint(&old)?;
+    Lora::random(&config, 1, 2, &["ffn_down"]).gguf().write(&lora);
+    let adapters = [(Adapter::open(&lora, &config)?, 1.0)];
+    let kind = |name| QuantizeType::from_name(name).context("a type");
+    let merge = |kind, progress: &mut dyn FnMut(u64, u64)| {
+        quantize_merged((&old, &adapters), &new, kind, &Cancel::new(), progress)
+    };
+    let mut read = 0;
+    match merge(kind("keep")?, &mut |done, _| read = done) {
+        Err(Error::UnsupportedEncoding { found, supported }) => {
+            let named = found.contains("Q4_2") && found.contains("blk.0.ffn_down.weight");
+            ensure!(named && supported.contains("Q4_0"), "{found} {supported}");
+        }
+        other => bail!("{other:?}"),
+    }
+    ensure!(read == 0 && !new.exists(), "found after {read} bytes");
+    merge(kind("q4_0")?, &mut |_, _| {})?;
+    Ok(())
 }
 
 #[test]

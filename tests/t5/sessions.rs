@@ -4,6 +4,7 @@ use anyhow::Result;
 use halfbyte::model::{Batch, CacheType, Step, Want};
 use halfbyte::{Cancel, Error, FinishReason, Hooks, Model, ModelOptions, Session};
 use halfbyte_tests::data;
+use serde_json::Value;
 
 use crate::{greedy, micro, text_prompt};
 
@@ -29,6 +30,8 @@ fn sessions_answer_prompts() -> Result<()> {
         let rest = session.resume(&greedy(n - 5))?.complete()?.tokens();
         assert_eq!([&parts[..], &rest].concat(), *answer, "{name}");
         session.truncate(golden.prompt.len() + 2);
+        let owned = session.fork().into_resumed(&greedy(n - 2))?.complete()?.tokens();
+        assert_eq!(owned, answer[2..], "{name}, rewound, with the session inside");
         let rest = session.resume(&greedy(n - 2))?.complete()?.tokens();
         assert_eq!(rest, answer[2..], "{name}, rewound");
     }
@@ -103,5 +106,33 @@ fn the_brake_stops_prompts_and_answers() -> Result<()> {
     let mut batch = Batch { steps: vec![step], cancel: Some(&step_cancel) };
     assert!(matches!(model.decoder().forward(&mut batch), Err(Error::Cancelled)));
     assert_eq!(cache.len(), 0, "the cache is as before");
+    Ok(())
+}
+
+#[test]
+fn numbers_that_no_tensor_shows_are_part_of_the_fingerprint() -> Result<()> {
+    let folder = data().join("t5-micro");
+    let temporary = tempfile::tempdir()?;
+    for name in ["model.safetensors", "spiece.model", "tokenizer_config.json"] {
+        std::fs::copy(folder.join(name), temporary.path().join(name))?;
+    }
+    let config: Value = serde_json::from_slice(&std::fs::read(folder.join("config.json"))?)?;
+    let open = |key: &str, value: Value| -> Result<Model> {
+        let mut config = config.clone();
+        config[key] = value;
+        std::fs::write(temporary.path().join("config.json"), config.to_string())?;
+        Ok(Model::open(temporary.path())?)
+    };
+    let model = micro();
+    let distance = "relative_attention_max_distance";
+    assert_eq!(open(distance, 128.into())?.fingerprint(), model.fingerprint());
+    let mut session = model.session();
+    session.generate_tokens(&[5, 6, 1], &greedy(2))?.complete()?;
+    for (key, value) in [(distance, 64), ("decoder_start_token_id", 3)] {
+        let other = open(key, value.into())?;
+        assert_ne!(other.fingerprint(), model.fingerprint(), "{key}");
+        let read = Session::from_bytes(&other, "memory", &session.to_bytes());
+        assert!(matches!(read, Err(Error::Config { .. })), "{key}: {read:?}");
+    }
     Ok(())
 }

@@ -126,7 +126,7 @@
 #define HB_CONTEXT_DROP_OLDEST_TURNS 2
 
 /**
- * Drops the oldest half of the tokens and goes on.
+ * Drops the oldest half of the tokens and goes on. HB_INVALID_ARGUMENT for a model with an encoder.
  */
 #define HB_CONTEXT_SHIFT 3
 
@@ -390,7 +390,8 @@ typedef struct hb_generation_options {
      */
     float repetition_penalty;
     /**
-     * Recent tokens that the three penalties look at, prompt included; 0 for none. Default 64.
+     * Recent tokens that the three penalties look at, prompt included unless an encoder reads it; 0
+     * for none. Default 64.
      */
     uint32_t repeat_last_n;
     /**
@@ -680,8 +681,8 @@ hb_status hb_cancel_stop(struct hb_cancel *cancel);
 hb_status hb_cancel_free(struct hb_cancel *cancel);
 
 /**
- * Opens the GGUF file or Hugging Face folder at path, or for NULL the small model inside the
- * library.
+ * Opens the GGUF file, the file of one of 2023's formats (ggml, ggmf, ggjt) or the Hugging Face
+ * folder at path, or for NULL the small model inside the library.
  *
  * options may be NULL. The caller frees the model with hb_model_free; *model is NULL after a
  * failure. Takes as long as reading the file; other threads may use halfbyte meanwhile.
@@ -740,7 +741,8 @@ hb_status hb_detokenize(struct hb_model *model,
  * n_tokens is 1 to context_length, and each token is below vocab_size. *n_logits is n_tokens times
  * vocab_size, also for HB_BUFFER_TOO_SMALL, which is said before anything is computed. With logits
  * NULL and a capacity of 0 nothing but that is asked. cancel may be NULL. The bits do not depend on
- * the number of threads or the processor. HB_CONTEXT_FULL, HB_CANCELLED.
+ * the number of threads or the processor. HB_INVALID_ARGUMENT for a model with an encoder, which does
+ * not predict its prompt, HB_CONTEXT_FULL, HB_CANCELLED.
  */
 hb_status hb_logits(struct hb_model *model,
                     const uint32_t *tokens,
@@ -833,7 +835,8 @@ hb_status hb_session_free(struct hb_session *session);
  *
  * The caller frees it with hb_adapter_free; *adapter is NULL after a failure. HB_INVALID_ARGUMENT
  * if it is more than LoRA (DoRA, trained biases, whole modules) or made for another architecture,
- * HB_MALFORMED if its matrices are of another size than the model's.
+ * and for every model with an encoder; HB_MALFORMED if its matrices are of another size than the
+ * model's.
  */
 hb_status hb_adapter_open(struct hb_model *model, const char *path, struct hb_adapter **adapter);
 
@@ -848,7 +851,8 @@ hb_status hb_adapter_free(struct hb_adapter *adapter);
  *
  * Takes microseconds. The tokens stay; what was computed of them is computed anew when it is next
  * needed, unless nothing changes. Results are those of a session that had these adapters from the
- * start.
+ * start. HB_INVALID_ARGUMENT for an adapter of a model of another shape or a scale that is not
+ * finite; the session is as before then.
  */
 hb_status hb_session_set_adapters(struct hb_session *session,
                                   struct hb_adapter *const *adapters,
@@ -861,7 +865,8 @@ hb_status hb_session_set_adapters(struct hb_session *session,
  * scales NULL each counts once.
  *
  * Takes microseconds and no memory to speak of. The caller frees it with hb_model_free;
- * *adapted is NULL after a failure. Either model may be freed first.
+ * *adapted is NULL after a failure. Either model may be freed first. HB_INVALID_ARGUMENT for an
+ * adapter of a model of another shape or a scale that is not finite.
  */
 hb_status hb_model_with_adapters(struct hb_model *model,
                                  struct hb_adapter *const *adapters,
@@ -901,8 +906,8 @@ hb_status hb_generation_start(struct hb_session *session,
                               struct hb_generation **generation);
 
 /**
- * Starts a generation from the tokens of a whole text, each below vocab_size, or for n_tokens 0 from
- * those that the session holds, of which there must be one. Else as hb_generation_start.
+ * Starts a generation from the tokens of a whole text, each below vocab_size, or for n_tokens 0 goes
+ * on from those that the session holds, of which there must be one. Else as hb_generation_start.
  */
 hb_status hb_generation_start_tokens(struct hb_session *session,
                                      const uint32_t *tokens,

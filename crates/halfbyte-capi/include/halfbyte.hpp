@@ -185,7 +185,7 @@ class Model {
     explicit Model(std::nullptr_t, const ModelOptions &options = {})
         : handle_(open(nullptr, options)) {}
 
-    /// A GGUF file or a Hugging Face folder.
+    /// A GGUF file, a file of one of 2023's formats or a Hugging Face folder.
     explicit Model(const std::string &path, const ModelOptions &options = {})
         : handle_(open(detail::c_text(path), options)) {}
 
@@ -422,7 +422,7 @@ class Session {
         }));
     }
 
-    /// From tokens; from what the session holds if there are none.
+    /// From tokens; on from what the session holds if there are none.
     Generation generate_tokens(const std::vector<std::uint32_t> &tokens,
                                const Options &options = {}) const {
         const detail::COptions given(options);

@@ -26,7 +26,8 @@ impl Handle for hb_adapter {
 ///
 /// The caller frees it with hb_adapter_free; *adapter is NULL after a failure. HB_INVALID_ARGUMENT
 /// if it is more than LoRA (DoRA, trained biases, whole modules) or made for another architecture,
-/// HB_MALFORMED if its matrices are of another size than the model's.
+/// and for every model with an encoder; HB_MALFORMED if its matrices are of another size than the
+/// model's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_adapter_open(
     model: *mut hb_model,
@@ -59,7 +60,8 @@ pub extern "C" fn hb_adapter_free(adapter: *mut hb_adapter) -> hb_status {
 ///
 /// Takes microseconds. The tokens stay; what was computed of them is computed anew when it is next
 /// needed, unless nothing changes. Results are those of a session that had these adapters from the
-/// start.
+/// start. HB_INVALID_ARGUMENT for an adapter of a model of another shape or a scale that is not
+/// finite; the session is as before then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_session_set_adapters(
     session: *mut hb_session,
@@ -81,7 +83,8 @@ pub unsafe extern "C" fn hb_session_set_adapters(
 /// scales NULL each counts once.
 ///
 /// Takes microseconds and no memory to speak of. The caller frees it with hb_model_free;
-/// *adapted is NULL after a failure. Either model may be freed first.
+/// *adapted is NULL after a failure. Either model may be freed first. HB_INVALID_ARGUMENT for an
+/// adapter of a model of another shape or a scale that is not finite.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_model_with_adapters(
     model: *mut hb_model,

@@ -134,8 +134,8 @@ pub unsafe extern "C" fn hb_generation_start(
     })
 }
 
-/// Starts a generation from the tokens of a whole text, each below vocab_size, or for n_tokens 0 from
-/// those that the session holds, of which there must be one. Else as hb_generation_start.
+/// Starts a generation from the tokens of a whole text, each below vocab_size, or for n_tokens 0 goes
+/// on from those that the session holds, of which there must be one. Else as hb_generation_start.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_generation_start_tokens(
     session: *mut hb_session,

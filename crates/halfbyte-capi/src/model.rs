@@ -162,8 +162,8 @@ impl Model {
     }
 }
 
-/// Opens the GGUF file or Hugging Face folder at path, or for NULL the small model inside the
-/// library.
+/// Opens the GGUF file, the file of one of 2023's formats (ggml, ggmf, ggjt) or the Hugging Face
+/// folder at path, or for NULL the small model inside the library.
 ///
 /// options may be NULL. The caller frees the model with hb_model_free; *model is NULL after a
 /// failure. Takes as long as reading the file; other threads may use halfbyte meanwhile.

@@ -18,7 +18,7 @@ pub const HB_CONTEXT_DEFAULT: u32 = 0;
 pub const HB_CONTEXT_ERROR: u32 = 1;
 /// As HB_CONTEXT_ERROR, but of messages the oldest turns are left out first.
 pub const HB_CONTEXT_DROP_OLDEST_TURNS: u32 = 2;
-/// Drops the oldest half of the tokens and goes on.
+/// Drops the oldest half of the tokens and goes on. HB_INVALID_ARGUMENT for a model with an encoder.
 pub const HB_CONTEXT_SHIFT: u32 = 3;
 
 const CONTEXT_POLICIES: [Option<ContextPolicy>; 4] = [
@@ -63,7 +63,8 @@ pub struct hb_generation_options {
     /// Divides positive and multiplies negative logits of recent tokens, 0.01 to 100; 1 for none.
     /// Default 1.1.
     pub repetition_penalty: f32,
-    /// Recent tokens that the three penalties look at, prompt included; 0 for none. Default 64.
+    /// Recent tokens that the three penalties look at, prompt included unless an encoder reads it; 0
+    /// for none. Default 64.
     pub repeat_last_n: u32,
     /// Taken from the logit of each recent token once, -100 to 100. Default 0.
     pub presence_penalty: f32,

@@ -83,7 +83,8 @@ pub unsafe extern "C" fn hb_detokenize(
 /// n_tokens is 1 to context_length, and each token is below vocab_size. *n_logits is n_tokens times
 /// vocab_size, also for HB_BUFFER_TOO_SMALL, which is said before anything is computed. With logits
 /// NULL and a capacity of 0 nothing but that is asked. cancel may be NULL. The bits do not depend on
-/// the number of threads or the processor. HB_CONTEXT_FULL, HB_CANCELLED.
+/// the number of threads or the processor. HB_INVALID_ARGUMENT for a model with an encoder, which does
+/// not predict its prompt, HB_CONTEXT_FULL, HB_CANCELLED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hb_logits(
     model: *mut hb_model,

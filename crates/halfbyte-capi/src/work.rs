@@ -36,7 +36,7 @@ impl Work {
         Ok(Self::new(lease, running))
     }
 
-    /// From tokens, or from those that the session holds.
+    /// From the tokens of a whole text, or on from what the session holds.
     pub(crate) fn from_tokens(
         mut lease: Lease,
         tokens: Option<&[u32]>,
@@ -44,8 +44,10 @@ impl Work {
     ) -> Outcome<Self> {
         let mut session = lease.session()?.fork();
         session.set_hooks(hooks);
-        let tokens = tokens.map_or_else(|| session.tokens().to_vec(), <[u32]>::to_vec);
-        let running = session.into_generation_tokens(&tokens, &config)?;
+        let running = match tokens {
+            Some(tokens) => session.into_generation_tokens(tokens, &config),
+            None => session.into_resumed(&config),
+        }?;
         lease.clear();
         Ok(Self::new(lease, running))
     }

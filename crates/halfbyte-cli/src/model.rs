@@ -1,5 +1,6 @@
 //! Which model a command works on, and how it is loaded.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,8 +15,8 @@ use crate::output;
 /// Options that choose the model.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Source {
-    /// GGUF file, file of 2023 or Hugging Face folder; without it, the small model inside this
-    /// program.
+    /// GGUF file, file of one of 2023's formats or Hugging Face folder; without it, the small model
+    /// inside this program.
     #[arg(short, long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
@@ -23,7 +24,7 @@ pub(crate) struct Source {
 }
 
 /// Options for numbers that the file does not say, or says wrongly.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Numbers {
     /// Epsilon of the RMS norms.
     #[arg(long, value_name = "X")]
@@ -124,6 +125,42 @@ impl Source {
                 halfbyte_model::BYTES,
             )?),
         }
+    }
+}
+
+/// What the tensors of a checkpoint come to.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// Tensors and their bytes, by the name of their encoding.
+    pub(crate) encodings: BTreeMap<&'static str, (usize, u64)>,
+    /// Bytes of all.
+    pub(crate) bytes: u64,
+    /// Elements of all.
+    pub(crate) weights: u64,
+}
+
+impl Contents {
+    pub(crate) fn of(checkpoint: &Checkpoint) -> Self {
+        let mut contents = Self::default();
+        for tensor in checkpoint.tensor_names().filter_map(|name| checkpoint.tensor(name)) {
+            let bytes = tensor.n_bytes() as u64;
+            let row = contents.encodings.entry(tensor.encoding().name()).or_default();
+            *row = (row.0 + 1, row.1 + bytes);
+            contents.bytes += bytes;
+            contents.weights += tensor.dims().iter().product::<usize>() as u64;
+        }
+        contents
+    }
+
+    /// The encodings and their bytes, the largest first.
+    pub(crate) fn by_share(&self) -> Vec<(&'static str, u64)> {
+        let mut shares: Vec<_> = self.encodings.iter().map(|(&name, &(_, n))| (name, n)).collect();
+        shares.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
+        shares
+    }
+
+    pub(crate) fn bits_per_weight(&self) -> f64 {
+        8.0 * self.bytes as f64 / self.weights.max(1) as f64
     }
 }
 

@@ -174,6 +174,7 @@ fn failures_are_status_1_and_say_what_is_wrong() {
         (&["perplexity", &junk, "--protocol", "llama.cpp", "--stride", "2"], &["--stride"]),
         (&["perplexity", &junk, "--window", "1"], &["window"]),
         (&["compare", &missing, &missing, "--text", &junk], &[&missing]),
+        (&["compare", "embedded", "embedded", "--text", &junk, "--n-gqa", "7"], &["n_gqa"]),
         (&["generate", "--file", &missing], &[&missing]),
         (&["generate", "--file", &binary], &[&binary]),
         (&["generate", "a", "--model", &junk], &[&junk]),

@@ -48,7 +48,7 @@ pub(crate) struct Generation {
     is_quick: AtomicBool,
 }
 
-/// What a generation goes on from.
+/// A whole text that a generation goes on from.
 pub(crate) enum Prompt {
     Text(String),
     Tokens(Vec<u32>),
@@ -86,14 +86,12 @@ impl Generation {
         let function = Function::new(processor);
         hooks.processor = call.processor(&function);
         session.set_hooks(hooks);
-        let prompt = match prompt {
-            Some(prompt) => Prompt::new(prompt)?,
-            None => Prompt::Tokens(session.tokens().to_vec()),
-        };
+        let prompt = prompt.map(Prompt::new).transpose()?;
         // A long text takes its time to become tokens.
         let running = call.run(options.py(), || match prompt {
-            Prompt::Text(text) => session.into_generation(&text, &config),
-            Prompt::Tokens(tokens) => session.into_generation_tokens(&tokens, &config),
+            Some(Prompt::Text(text)) => session.into_generation(&text, &config),
+            Some(Prompt::Tokens(tokens)) => session.into_generation_tokens(&tokens, &config),
+            None => session.into_resumed(&config),
         });
         Ok(Self::new(call, function, running?, home))
     }

@@ -1,5 +1,6 @@
 /* LoRA adapters: sessions and models with them, switched, freed early, saved. */
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,9 +42,9 @@ static float *logits_of(hb_model *model, size_t *n)
 int main(void)
 {
     static const char PATH[] = "adapters-adapter.bin", SESSION[] = "adapters-session.bin";
-    const float half[] = {0.5f, 0.5f}, none = 0;
+    const float half[] = {0.5f, 0.5f}, none = 0, endless = (float)HUGE_VAL;
     char plain[512], adapted[512], found[512];
-    hb_model *model, *with, *without;
+    hb_model *model, *with, *without, *with_none;
     hb_session *session, *other, *loaded;
     hb_adapter *adapter, *twice[2];
     float *base, *changed, *same;
@@ -81,6 +82,11 @@ int main(void)
     free(base);
     free(changed);
     free(same);
+    EXPECT(HB_INVALID_ARGUMENT, hb_session_set_adapters(session, &adapter, &endless, 1));
+    write_text(session, found);
+    HOLDS(strcmp(found, plain) == 0);
+    EXPECT(HB_INVALID_ARGUMENT, hb_model_with_adapters(model, &adapter, &endless, 1, &with_none));
+    HOLDS(with_none == NULL);
 
     /* What uses an adapter or the weights keeps them. */
     EXPECT(HB_OK, hb_session_set_adapters(session, &adapter, NULL, 1));

@@ -93,6 +93,55 @@ fn sessions_hold_save_load_and_forget_what_the_librarys_do() {
 }
 
 #[test]
+fn an_encoder_decoder_models_answer_goes_on_as_the_librarys() {
+    let model = opens(&test_data("t5-micro"), HB_OK);
+    let mut session = null_mut();
+    // SAFETY: the place is this function's.
+    ok(unsafe { hb_session_new(model, &raw mut session) });
+    let own = Model::open(test_data("t5-micro")).unwrap();
+    let mut own = own.session();
+    let options = hb_generation_options { max_new_tokens: 6, ignore_eos: 1, ..options() };
+    let config = GenerationConfig { max_new_tokens: 6, ignore_eos: true, ..config() };
+    let prompt = [20, 9, 14, 1];
+    assert_eq!(from_tokens(session, &prompt, &options), generated(&mut own, &prompt, &config));
+    // Not the same: as a prompt all of it would be read by the encoder.
+    let anew = generated(&mut own.fork(), own.tokens(), &config);
+    let on = expected(own.resume(&config).unwrap().complete().unwrap().pieces);
+    assert_ne!(on, anew);
+    assert_eq!(from_tokens(session, &[], &options), on);
+    assert_eq!(tokens_of(session), own.tokens());
+    close(model, session);
+}
+
+#[test]
+fn what_an_encoder_cannot_do_is_an_invalid_argument() {
+    let model = opens(&test_data("t5-micro"), HB_OK);
+    let mut session = null_mut();
+    // SAFETY: the place is this function's.
+    ok(unsafe { hb_session_new(model, &raw mut session) });
+    let (tokens, mut generation, mut adapter) = ([20, 9, 1], null_mut(), null_mut());
+    let shift = hb_generation_options { context_policy: HB_CONTEXT_SHIFT, ..options() };
+    // SAFETY: there are as many tokens.
+    let status = unsafe {
+        let (start, n) = (tokens.as_ptr(), tokens.len());
+        hb_generation_start_tokens(session, start, n, &raw const shift, &raw mut generation)
+    };
+    assert_eq!((status, generation), (HB_INVALID_ARGUMENT, null_mut()));
+    // SAFETY: the path is a text, and the place is this function's.
+    let status = unsafe { hb_adapter_open(model, c"any".as_ptr(), &raw mut adapter) };
+    assert_eq!((status, adapter), (HB_INVALID_ARGUMENT, null_mut()));
+    let (mut n, cancel) = (0, null_mut());
+    // SAFETY: only the count is asked for.
+    ok(unsafe { hb_logits(model, tokens.as_ptr(), 3, cancel, null_mut(), 0, &raw mut n) });
+    let mut logits = vec![0.0; n];
+    // SAFETY: there is room for as many numbers.
+    let status =
+        unsafe { hb_logits(model, tokens.as_ptr(), 3, cancel, logits.as_mut_ptr(), n, &raw mut n) };
+    assert_eq!(status, HB_INVALID_ARGUMENT);
+    close(model, session);
+}
+
+#[test]
 fn tokens_and_prompts_are_the_librarys() {
     let (model, session) = open();
     let library = library();

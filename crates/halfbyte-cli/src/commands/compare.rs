@@ -1,27 +1,27 @@
 //! `halfbyte compare`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use halfbyte::generate::{Comparison, Perplexity};
-use halfbyte::io::Checkpoint;
 use halfbyte::tokenizer::Specials;
 use halfbyte::{Cancel, GenerationConfig, Hooks, Model};
 use serde_json::json;
 
 use super::windows::{self, Windows};
-use crate::model::{How, Numbers, Source};
+use crate::model::{Contents, How, Numbers, Source};
 use crate::{Ending, interrupt, output};
 
 /// What the options leave open.
 const MORE: &str = "Both read the same windows of the text, as 'halfbyte perplexity' cuts it. The \
-    divergence is that\nof B's probabilities from A's.";
+    divergence is that\nof B's probabilities from A's. Adapters (--lora) and numbers (--rms-eps, \
+    --n-gqa, --rope-base)\ncount for both.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = MORE)]
 pub(crate) struct Args {
-    /// The base, such as the unquantized model: a GGUF file, a Hugging Face folder, or `embedded`.
+    /// The base, such as the unquantized model: a GGUF file, a file of one of 2023's formats, a
+    /// Hugging Face folder, or `embedded`.
     a: PathBuf,
     /// What is compared with it.
     b: PathBuf,
@@ -33,6 +33,8 @@ pub(crate) struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    numbers: Numbers,
     #[command(flatten)]
     how: How,
 }
@@ -52,19 +54,18 @@ struct Side {
 }
 
 impl Side {
-    fn open(path: &Path, how: &How) -> anyhow::Result<Self> {
+    fn open(path: &Path, args: &Args) -> anyhow::Result<Self> {
         let embedded = path.as_os_str() == "embedded" && !path.exists();
-        let checkpoint =
-            Source { model: (!embedded).then(|| path.to_owned()), numbers: Numbers::default() }
-                .checkpoint()?;
-        let model = how.load(&checkpoint)?;
-        let (encodings, tensor_bytes, weights) = encodings(&checkpoint);
+        let path = (!embedded).then(|| path.to_owned());
+        let checkpoint = Source { model: path, numbers: args.numbers.clone() }.checkpoint()?;
+        let model = args.how.load(&checkpoint)?;
+        let contents = Contents::of(&checkpoint);
         Ok(Self {
             path: model.path().display().to_string(),
             model,
-            encodings,
-            tensor_bytes,
-            bits_per_weight: 8.0 * tensor_bytes as f64 / weights.max(1) as f64,
+            encodings: encodings(&contents),
+            tensor_bytes: contents.bytes,
+            bits_per_weight: contents.bits_per_weight(),
         })
     }
 
@@ -87,26 +88,17 @@ impl Side {
     }
 }
 
-/// The encodings of a file's tensors, and its bytes and weights.
-fn encodings(checkpoint: &Checkpoint) -> (String, u64, u64) {
-    let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
-    let (mut bytes, mut weights) = (0, 0);
-    for tensor in checkpoint.tensor_names().filter_map(|name| checkpoint.tensor(name)) {
-        *by_name.entry(tensor.encoding().name()).or_default() += tensor.n_bytes() as u64;
-        bytes += tensor.n_bytes() as u64;
-        weights += tensor.dims().iter().product::<usize>() as u64;
-    }
-    let mut shares: Vec<_> = by_name.into_iter().collect();
-    shares.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
+/// The encodings of what is no small part of a file.
+fn encodings(contents: &Contents) -> String {
     // Norms and biases are f32 in every file, and less than a hundredth.
-    let named = shares.iter().filter(|&&(_, n)| n * 100 >= bytes).map(|&(name, _)| name);
-    (named.collect::<Vec<_>>().join(" + "), bytes, weights)
+    let shares = contents.by_share().into_iter().filter(|&(_, n)| n * 100 >= contents.bytes);
+    shares.map(|(name, _)| name).collect::<Vec<_>>().join(" + ")
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     let text = super::read_file(&args.text)?;
     let cancel = interrupt::cancel()?;
-    let (a, b) = (Side::open(&args.a, &args.how)?, Side::open(&args.b, &args.how)?);
+    let (a, b) = (Side::open(&args.a, &args)?, Side::open(&args.b, &args)?);
     let tokens = a.model.tokenizer()?.encode_prompt(&text, Specials::AsText)?;
     anyhow::ensure!(
         b.model.tokenizer()?.encode_prompt(&text, Specials::AsText)? == tokens,

@@ -1,15 +1,14 @@
 //! `halfbyte inspect`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use halfbyte::io::{Checkpoint, Value};
+use halfbyte::io::{Checkpoint, TensorView, Value};
 use halfbyte::model::{ModelConfig, packed_size};
 use halfbyte::tokenizer::Tokenizer;
 use halfbyte::{ChatTemplate, Isa, IsaSupport};
 use serde_json::{Map, json};
 
-use crate::model::Source;
+use crate::model::{Contents, Source};
 use crate::{Ending, output};
 
 #[derive(Debug, clap::Args)]
@@ -81,23 +80,11 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
     if let Some(name) = checkpoint.metadata().str("general.name")? {
         put("name", name.into());
     }
-    let (mut bytes, mut weights) = (0u64, 0u64);
-    let mut encodings: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
-    let mut tensors = Map::new();
-    for tensor in checkpoint.tensor_names().filter_map(|name| checkpoint.tensor(name)) {
-        let row = encodings.entry(tensor.encoding().name()).or_default();
-        row.0 += 1;
-        row.1 += tensor.n_bytes() as u64;
-        bytes += tensor.n_bytes() as u64;
-        weights += tensor.dims().iter().product::<usize>() as u64;
-        let shape = format!("{} {:?}", tensor.encoding().name(), tensor.dims());
-        tensors.insert(tensor.name().to_owned(), shape.into());
-    }
+    let contents = Contents::of(checkpoint);
     let config = ModelConfig::from_checkpoint(checkpoint)?;
-    let most = encodings.iter().max_by_key(|(_, (_, bytes))| *bytes);
-    put("quantization", most.map_or("none", |(name, _)| *name).into());
+    put("quantization", contents.by_share().first().map_or("none", |(name, _)| name).into());
     put("architecture", config.architecture.name.into());
-    put("parameters", weights.into());
+    put("parameters", contents.weights.into());
     if let Some(encoder) = &config.encoder {
         put("encoder layers", encoder.n_layers.into());
     }
@@ -112,10 +99,11 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
     put("context length", config.context_length.into());
     put("norm epsilon", shortest(config.norm_eps));
     put("rotary base", shortest(config.rope_base));
-    put("tensor bytes", bytes.into());
+    put("tensor bytes", contents.bytes.into());
     put("packed bytes", packed_size(checkpoint)?.into());
-    put("bits per weight", json!((800.0 * bytes as f64 / weights as f64).round() / 100.0));
-    let encodings: Map<_, _> = encodings
+    put("bits per weight", json!((100.0 * contents.bits_per_weight()).round() / 100.0));
+    let encodings: Map<_, _> = contents
+        .encodings
         .into_iter()
         .map(|(name, (n, bytes))| {
             let text = format!("{n} tensors, {}", output::size(bytes));
@@ -146,7 +134,12 @@ fn facts(checkpoint: &Checkpoint, args: &Args) -> anyhow::Result<Map<String, ser
         put("note", json!(checkpoint.notes()));
     }
     if args.tensors {
-        put("tensors", tensors.into());
+        let tensors = checkpoint.tensor_names().filter_map(|name| checkpoint.tensor(name));
+        let shape = |tensor: TensorView<'_>| {
+            let text = format!("{} {:?}", tensor.encoding().name(), tensor.dims());
+            (tensor.name().to_owned(), text.into())
+        };
+        put("tensors", tensors.map(shape).collect::<Map<_, _>>().into());
     }
     if args.metadata {
         let rows = checkpoint.metadata().iter();

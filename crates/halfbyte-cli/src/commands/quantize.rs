@@ -11,7 +11,7 @@ use crate::{Ending, interrupt, output};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// GGUF file, file of 2023 or Hugging Face folder.
+    /// GGUF file, file of one of 2023's formats or Hugging Face folder.
     source: PathBuf,
     /// The GGUF file to write.
     destination: PathBuf,

@@ -12,7 +12,8 @@ pub enum ContextPolicy {
     Error,
     /// As `Error`, but a [`Chat`](crate::Chat) leaves out its oldest turns first.
     DropOldestTurns,
-    /// Drops the oldest half of the tokens (BOS stays) and computes the rest anew.
+    /// Drops the oldest half of the tokens (BOS stays) and computes the rest anew. [`Error::Config`]
+    /// for a model with an encoder.
     Shift,
 }
 
@@ -43,7 +44,8 @@ pub struct GenerationConfig {
     pub typical_p: f32,
     /// Divides positive and multiplies negative logits of recent tokens; 1 for none. Default 1.1.
     pub repetition_penalty: f32,
-    /// Recent tokens that the three penalties look at, prompt included; 0 for none. Default 64.
+    /// Recent tokens that the three penalties look at, prompt included unless an encoder reads it;
+    /// 0 for none. Default 64.
     pub repeat_last_n: usize,
     /// Taken from the logit of each recent token once. Default 0.
     pub presence_penalty: f32,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::log_prob_file::{LogProbFile, LogProbWriter};
 use super::sampler::{argmax, log_sum_exp};
-use super::score::{Moments, Perplexity, Reading, window_tokens};
+use super::score::{Excerpt, Moments, Perplexity, Reading};
 use super::{Hooks, Protocol};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -126,16 +126,13 @@ impl Model {
             let reason = format!("the models have {} and {} tokens", sizes[0], sizes[1]);
             return Err(Error::config("vocabulary", reason));
         }
-        self.check_tokens(tokens)?;
-        protocol.check(self.context_length().min(base.context_length()), tokens.len())?;
-        let bos = self.repeated_bos(tokens);
+        let context_length = self.context_length().min(base.context_length());
         let (mut sums, mut log_probs) = (Sums::default(), Vec::new());
         let (mut tokens_read, mut times) = (0, [Duration::ZERO; 2]);
-        for window in protocol.windows(tokens.len()) {
-            let read = window_tokens(tokens, window.begin..window.end - 1, bos);
-            let targets = &tokens[window.begin + 1..window.end];
-            let mut readings =
-                [Reading::new(base, &read, window.from)?, Reading::new(self, &read, window.from)?];
+        for Excerpt { read, targets, from, end } in
+            self.excerpts(tokens, protocol, context_length)?
+        {
+            let mut readings = [Reading::new(base, &read, from)?, Reading::new(self, &read, from)?];
             tokens_read += read.len();
             loop {
                 let [left, right] = &mut readings;
@@ -150,7 +147,7 @@ impl Model {
                     sums.add(&log_probs, ours, target);
                 }
             }
-            hooks.report(window.end, tokens.len());
+            hooks.report(end, tokens.len());
         }
         let [base_time, model_time] = times;
         Ok(Comparison { divergence: sums.divergence(), tokens_read, base_time, model_time })

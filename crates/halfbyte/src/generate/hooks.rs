@@ -10,7 +10,8 @@ use crate::progress::Progress;
 /// Changes logits before a token is drawn from them.
 ///
 /// Runs after the penalties and the logit bias, and before temperature and the filters. It is given
-/// the tokens so far (prompt and new ones) and the logits (V); negative infinity forbids a token.
+/// the tokens so far (prompt and new ones, but not a prompt that an encoder reads) and the logits
+/// (V); negative infinity forbids a token.
 /// What it does should depend on nothing else, or the same seed gives another text.
 /// One that cannot go on pulls the brake of the same [`Hooks`]: then no token is drawn.
 /// Closures `Fn(&[u32], &mut [f32])` are processors.

@@ -9,11 +9,12 @@
 //! by more, e⁻²⁴, counts as that.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::Protocol;
 use crate::error::{Error, Result};
+use crate::io::{NewFile, open_regular};
 
 const MAGIC: &[u8; 9] = b"hblogprob";
 const VERSION: u8 = 1;
@@ -53,12 +54,12 @@ impl LogProbFile {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; [`Error::Malformed`] for another kind of file or a damaged one, before anything
-    /// is allocated by its numbers.
+    /// [`Error::Io`], also for a pipe or a device; [`Error::Malformed`] for another kind of file or
+    /// a damaged one, before anything is allocated by its numbers.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let io = |error| Error::io(path, error);
-        let file = File::open(path).map_err(io)?;
+        let file = open_regular(path)?;
         let length = file.metadata().map_err(io)?.len();
         let mut file = BufReader::new(file);
         let mut header = [0; HEADER_BYTES];
@@ -197,24 +198,11 @@ impl Rows {
     }
 }
 
-/// A file in the making, beside the place where it shall be.
+/// Writes a file, row after row.
 #[derive(Debug)]
 pub(super) struct LogProbWriter {
-    path: PathBuf,
-    temporary: Temporary,
-    file: BufWriter<File>,
+    file: NewFile,
     row: Vec<u8>,
-}
-
-/// A file that goes unless it was put into place.
-#[derive(Debug)]
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // Nothing to do about a file that cannot be removed.
-        drop(std::fs::remove_file(&self.0));
-    }
 }
 
 impl LogProbWriter {
@@ -229,11 +217,6 @@ impl LogProbWriter {
             Protocol::Strided { stride, .. } => (0, stride),
             Protocol::SecondHalves { .. } => (1, 0),
         };
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = PathBuf::from(name);
-        let file = File::create(&temporary).map_err(|error| Error::io(&temporary, error))?;
-        let temporary = Temporary(temporary);
         let mut head = Vec::with_capacity(HEADER_BYTES);
         head.extend_from_slice(MAGIC);
         head.extend_from_slice(&[VERSION, kind, 0]);
@@ -244,10 +227,9 @@ impl LogProbWriter {
             head.extend_from_slice(&(number as u64).to_le_bytes());
         }
         head.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
-        let mut writer =
-            Self { path: path.into(), temporary, file: BufWriter::new(file), row: Vec::new() };
-        writer.put(&head)?;
-        Ok(writer)
+        let mut file = NewFile::create(path)?;
+        file.write(&head)?;
+        Ok(Self { file, row: Vec::new() })
     }
 
     /// Adds a row: `logits` (V) and the logarithm of the sum of their exponentials.
@@ -258,7 +240,7 @@ impl LogProbWriter {
         let most = f64::from(most);
         let step = ((most - f64::from(least)).min(MAX_RANGE) / f64::from(u16::MAX)) as f32;
         let per_step = if step > 0.0 { 1.0 / f64::from(step) } else { 0.0 };
-        let mut row = std::mem::take(&mut self.row);
+        let Self { file, row } = self;
         row.clear();
         row.extend_from_slice(&((most - norm) as f32).to_le_bytes());
         row.extend_from_slice(&step.to_le_bytes());
@@ -268,22 +250,12 @@ impl LogProbWriter {
             let code = if code.is_nan() { u16::MAX } else { code as u16 };
             row.extend_from_slice(&code.to_le_bytes());
         }
-        let result = self.put(&row);
-        self.row = row;
-        result
+        file.write(row)
     }
 
     /// Puts the complete file into its place.
     pub(super) fn finish(self) -> Result<()> {
-        let Self { path, temporary, file, .. } = self;
-        let file = file.into_inner().map_err(|error| Error::io(&path, error.into_error()))?;
-        // Windows moves no file that is open.
-        drop(file);
-        std::fs::rename(&temporary.0, &path).map_err(|error| Error::io(&path, error))
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|error| Error::io(&self.path, error))
+        self.file.finish()
     }
 }
 

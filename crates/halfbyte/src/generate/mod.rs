@@ -1,7 +1,7 @@
 //! From a prompt to text: sessions, sampling, stop strings, chat, scoring and embeddings.
 //!
 //! Start with [`Session::generate`]. This module knows tokens, logits and text; it knows nothing
-//! of weights, and it never looks into a model's file.
+//! of weights, and of a model's file it reads no more than metadata.
 
 mod batch;
 mod chat;

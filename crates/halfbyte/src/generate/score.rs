@@ -3,6 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::generation::PROMPT_CHUNK;
+use super::protocol::Window;
 use super::sampler::log_sum_exp;
 use super::{Hooks, Protocol};
 use crate::error::{Error, Result};
@@ -44,13 +45,14 @@ impl Model {
         if tokens.is_empty() {
             return Err(Error::config("tokens", "there are none"));
         }
+        let mut reading = Reading::new(self, tokens, 0)?;
         let n = tokens.len().saturating_mul(self.config().vocab_size);
         let mut rows = Vec::new();
         rows.try_reserve_exact(n)
             .map_err(|_| Error::OutOfMemory { bytes: n.saturating_mul(size_of::<f32>()) })?;
-        self.each_logits(tokens, 0, hooks, &mut |_, logits| {
-            rows.extend_from_slice(logits);
-        })?;
+        while let Some((_, logits)) = reading.next(hooks)? {
+            rows.extend_from_slice(&logits);
+        }
         Ok(rows)
     }
 
@@ -114,21 +116,35 @@ impl Model {
         hooks: &Hooks,
         visit: &mut dyn FnMut(&[f32], u32) -> Result<()>,
     ) -> Result<()> {
-        self.check_tokens(tokens)?;
-        protocol.check(self.context_length(), tokens.len())?;
-        let bos = self.repeated_bos(tokens);
-        for window in protocol.windows(tokens.len()) {
-            let read = window_tokens(tokens, window.begin..window.end - 1, bos);
-            let targets = &tokens[window.begin + 1..window.end];
-            let mut reading = Reading::new(self, &read, window.from)?;
+        for excerpt in self.excerpts(tokens, protocol, self.context_length())? {
+            let mut reading = Reading::new(self, &excerpt.read, excerpt.from)?;
             while let Some((start, rows)) = reading.next(hooks)? {
-                for (row, &target) in self.rows(&rows).zip(&targets[start..]) {
+                for (row, &target) in self.rows(&rows).zip(&excerpt.targets[start..]) {
                     visit(row, target)?;
                 }
             }
-            hooks.report(window.end, tokens.len());
+            hooks.report(excerpt.end, tokens.len());
         }
         Ok(())
+    }
+
+    /// The windows of `tokens` for models with a context of `context_length`.
+    pub(super) fn excerpts<'t>(
+        &self,
+        tokens: &'t [u32],
+        protocol: Protocol,
+        context_length: usize,
+    ) -> Result<impl Iterator<Item = Excerpt<'t>> + use<'t>> {
+        self.check_tokens(tokens)?;
+        protocol.check(context_length, tokens.len())?;
+        let bos = self.repeated_bos(tokens);
+        Ok(protocol.windows(tokens.len()).map(move |Window { begin, end, from }| {
+            let mut read = tokens[begin..end - 1].to_vec();
+            if let (Some(bos), Some(first)) = (bos, read.first_mut()) {
+                *first = bos;
+            }
+            Excerpt { read, targets: &tokens[begin + 1..end], from, end }
+        }))
     }
 
     /// The start token that stands before every window of `tokens`, if they begin with it.
@@ -141,36 +157,18 @@ impl Model {
     pub(super) fn rows<'a>(&self, logits: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
         logits.chunks_exact(self.config().vocab_size)
     }
-
-    /// Reads `tokens` into a fresh cache and visits (i, logits after token i) for all i ≥ `from`.
-    fn each_logits(
-        &self,
-        tokens: &[u32],
-        from: usize,
-        hooks: &Hooks,
-        visit: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<()> {
-        let mut reading = Reading::new(self, tokens, from)?;
-        while let Some((start, rows)) = reading.next(hooks)? {
-            for (i, row) in self.rows(&rows).enumerate() {
-                visit(start + i, row);
-            }
-        }
-        Ok(())
-    }
 }
 
-/// The tokens that a window reads: `bos` stands in the place of its first token.
-pub(super) fn window_tokens(
-    tokens: &[u32],
-    range: std::ops::Range<usize>,
-    bos: Option<u32>,
-) -> Vec<u32> {
-    let mut read = tokens[range].to_vec();
-    if let (Some(bos), Some(first)) = (bos, read.first_mut()) {
-        *first = bos;
-    }
-    read
+/// A window of a text.
+pub(super) struct Excerpt<'t> {
+    /// What is read; the text's BOS stands in the place of its first token.
+    pub(super) read: Vec<u32>,
+    /// The token that follows each of those.
+    pub(super) targets: &'t [u32],
+    /// The first of them whose logits count.
+    pub(super) from: usize,
+    /// Where the window ends in the text.
+    pub(super) end: usize,
 }
 
 /// Tokens that are read into a fresh cache, some rows of logits at a time.

@@ -241,6 +241,16 @@ impl Session {
         Generation::new(Held::Owned(Box::new(self)), config, reused)
     }
 
+    /// As [`resume`](Self::resume), with the session inside.
+    ///
+    /// # Errors
+    ///
+    /// As [`into_generation`](Self::into_generation).
+    pub fn into_resumed(mut self, config: &GenerationConfig) -> Result<Generation<'static>> {
+        let reused = self.rewind(self.tokens.clone(), config, Past::Continued)?;
+        Generation::new(Held::Owned(Box::new(self)), config, reused)
+    }
+
     fn start(
         &mut self,
         prompt: Vec<u32>,

@@ -1,9 +1,10 @@
 //! Sessions on disk.
 //!
 //! Little-endian: magic `hbsession` and a version byte 1 (10 bytes), cache type (u8: 0 f16, 1 f32,
-//! 2 q8), a zero byte, the fingerprint of model and adapters (32), the number of tokens (u64), the tokens (u32
-//! each), the number of cache bytes (u64), the cache as [`KvCache::to_bytes`](crate::model::KvCache::to_bytes) writes it, and the
-//! SHA-256 of everything before (32).
+//! 2 q8), a zero byte, the fingerprint of model and adapters (32), the number of tokens (u64), the
+//! tokens (u32 each), the number of cache bytes (u64), the cache as
+//! [`KvCache::to_bytes`](crate::model::KvCache::to_bytes) writes it, and the SHA-256 of everything
+//! before (32).
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};

@@ -1,12 +1,11 @@
 //! Writes GGUF version 3, tensor after tensor, however large the model.
 
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::checkpoint::Layout;
 use super::gguf::{DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, MAX_NAME_BYTES, is_alignment};
 use super::metadata::{Metadata, Value};
+use super::new_file::NewFile;
 use crate::error::{Error, Result};
 use crate::quant::Encoding;
 
@@ -46,30 +45,12 @@ pub struct TensorInfo {
 /// ```
 #[derive(Debug)]
 pub struct GgufWriter {
-    path: PathBuf,
-    temporary: Temporary,
-    file: BufWriter<File>,
+    file: NewFile,
     tensors: Vec<(TensorInfo, usize)>,
     /// The tensor being written and how many of its bytes are there.
     current: usize,
     written: usize,
     alignment: usize,
-}
-
-/// A file that is removed when dropped, unless it was renamed away.
-#[derive(Debug)]
-struct Temporary {
-    path: PathBuf,
-    kept: bool,
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.kept {
-            // A file that cannot be removed is left behind; there is nobody to tell.
-            drop(std::fs::remove_file(&self.path));
-        }
-    }
 }
 
 impl GgufWriter {
@@ -85,7 +66,6 @@ impl GgufWriter {
         metadata: &Metadata,
         tensors: Vec<TensorInfo>,
     ) -> Result<Self> {
-        let path = path.as_ref();
         let alignment = alignment(metadata)?;
         let mut header = Vec::new();
         header.extend_from_slice(MAGIC);
@@ -94,18 +74,9 @@ impl GgufWriter {
         header.extend_from_slice(&encode_metadata(metadata));
         let tensors = encode_tensors(&mut header, tensors, alignment)?;
         header.resize(header.len().next_multiple_of(alignment), 0);
-        let (temporary, file) = create_temporary(path)?;
-        let mut writer = Self {
-            path: path.into(),
-            temporary,
-            file: BufWriter::with_capacity(1 << 20, file),
-            tensors,
-            current: 0,
-            written: 0,
-            alignment,
-        };
-        writer.put(&header)?;
-        Ok(writer)
+        let mut file = NewFile::create(path.as_ref())?;
+        file.write(&header)?;
+        Ok(Self { file, tensors, current: 0, written: 0, alignment })
     }
 
     /// The tensor that the next bytes belong to, `None` after the last.
@@ -128,11 +99,11 @@ impl GgufWriter {
             let reason = format!("lacks {missing} bytes, but {} were given", bytes.len());
             return Err(Error::config(format!("tensor {}", info.name), reason));
         }
-        self.put(bytes)?;
+        self.file.write(bytes)?;
         self.written += bytes.len();
         if self.written == n_bytes {
             let padding = n_bytes.next_multiple_of(self.alignment) - n_bytes;
-            self.put(&vec![0; padding])?;
+            self.file.write(&vec![0; padding])?;
             self.current += 1;
             self.written = 0;
         }
@@ -149,18 +120,7 @@ impl GgufWriter {
             let reason = format!("is not complete: {} of {n_bytes} bytes", self.written);
             return Err(Error::config(format!("tensor {}", info.name), reason));
         }
-        let Self { path, mut temporary, file, .. } = self;
-        let file = file.into_inner().map_err(|e| Error::io(&path, e.into_error()))?;
-        file.sync_all().map_err(|e| Error::io(&path, e))?;
-        drop(file);
-        std::fs::rename(&temporary.path, &path).map_err(|e| Error::io(&path, e))?;
-        temporary.kept = true;
-        sync_folder(&path);
-        Ok(())
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| Error::io(&self.path, e))
+        self.file.finish()
     }
 }
 
@@ -287,61 +247,4 @@ fn put_array_head(out: &mut Vec<u8>, kind: u32, n: usize) {
     out.extend_from_slice(&9u32.to_le_bytes());
     out.extend_from_slice(&kind.to_le_bytes());
     out.extend_from_slice(&(n as u64).to_le_bytes());
-}
-
-/// A new file next to `path`, under a name that nothing else has.
-fn create_temporary(path: &Path) -> Result<(Temporary, File)> {
-    let name = path.file_name().ok_or_else(|| {
-        Error::io(path, std::io::Error::new(std::io::ErrorKind::InvalidInput, "is not a file name"))
-    })?;
-    // Two writers of one process, or what a killed one left behind, must not meet.
-    for attempt in 0..1000u32 {
-        let mut temporary = std::ffi::OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{}-{attempt}.part", std::process::id()));
-        let temporary = path.with_file_name(temporary);
-        match File::create_new(&temporary) {
-            Ok(file) => return Ok((Temporary { path: temporary, kept: false }, file)),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(Error::io(path, e)),
-        }
-    }
-    let why = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "too many temporary files");
-    Err(Error::io(path, why))
-}
-
-/// Makes the rename last over a power failure, where folders can be flushed.
-fn sync_folder(path: &Path) {
-    #[cfg(unix)]
-    {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        if let Ok(folder) = File::open(folder.unwrap_or_else(|| Path::new("."))) {
-            // Some file systems refuse; the file itself is on the disk already.
-            drop(folder.sync_all());
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = path;
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_disk_is_an_io_error_and_leaves_no_file() {
-        let folder = std::env::temp_dir().join(format!("halfbyte-full-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("full.gguf");
-        let infos =
-            vec![TensorInfo { name: "a".into(), dims: vec![1 << 20], encoding: Encoding::F32 }];
-        let mut writer = GgufWriter::create(&path, &Metadata::default(), infos).unwrap();
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        writer.file = BufWriter::new(full);
-        let error = writer.write(&vec![0; 4 << 20]).unwrap_err();
-        assert!(matches!(&error, Error::Io { path: p, .. } if *p == path), "{error:?}");
-        drop(writer);
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
-        std::fs::remove_dir(&folder).unwrap();
-    }
 }

@@ -7,13 +7,13 @@ use super::adapter::{Adapter, Site};
 use super::batch::Seq;
 use super::cache::KvCache;
 use super::decoder::Decoder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::{Brake, Source, Team};
 use crate::nn::{CacheType, LowRankSet, LowRankSpace, RowsFrom};
 
 /// Neighbouring rows with the same adapters.
 #[derive(Debug)]
-pub(super) struct Run {
+struct Run {
     rows: Range<usize>,
     adapters: Arc<LowRankSet>,
 }
@@ -46,10 +46,7 @@ impl Decoder {
     pub(super) fn attach(&self, adapters: &[(Adapter, f32)]) -> Result<Option<Arc<LowRankSet>>> {
         let mut members = Vec::with_capacity(adapters.len());
         for (adapter, scale) in adapters {
-            adapter.check_fits(&self.config)?;
-            if !scale.is_finite() {
-                return Err(Error::config("adapter scale", format!("{scale} is not finite")));
-            }
+            adapter.check_fits(&self.config, *scale)?;
             let packed = self.threads.install(|| adapter.packed(&self.config))?;
             members.push((packed, *scale));
         }
@@ -58,9 +55,23 @@ impl Decoder {
 }
 
 impl Adapted {
-    /// Finds out about the rows of all sequences' new tokens.
-    pub(super) fn prepare(&mut self, seqs: &[Seq<'_>]) {
-        self.runs = runs(seqs, |seq| seq.n);
+    /// Finds out about the rows of a pass, where a sequence has `n_rows` of them.
+    pub(super) fn prepare(&mut self, seqs: &[Seq<'_>], n_rows: impl Fn(&Seq<'_>) -> usize) {
+        self.runs.clear();
+        let mut row = 0;
+        for seq in seqs {
+            let rows = row..row + n_rows(seq);
+            row = rows.end;
+            let Some(adapters) = seq.cache.adapters().filter(|_| !rows.is_empty()) else {
+                continue;
+            };
+            match self.runs.last_mut() {
+                Some(last) if last.rows.end == rows.start && last.adapters.is_same(adapters) => {
+                    last.rows.end = rows.end;
+                }
+                _ => self.runs.push(Run { rows, adapters: adapters.clone() }),
+            }
+        }
     }
 
     /// Forgets the adapters, which would live as long as the workspace.
@@ -68,62 +79,21 @@ impl Adapted {
         self.runs.clear();
     }
 
-    /// Adds what the adapters of all rows say of the layers at `site` for `source` to their
-    /// outputs `out` (m, stride).
+    /// Adds what the adapters say of the layers at `site` for `source` to their outputs `out`
+    /// (m, stride).
     pub(super) fn add(
         &mut self,
         threads: (&Team<'_>, &Brake<'_>),
         site: Site,
         source: &impl Source,
-        out: (&mut [f32], usize),
+        (out, stride): (&mut [f32], usize),
     ) -> Result<()> {
         let Self { runs, space } = self;
-        add_runs(runs, threads, site, source, out, space)
-    }
-
-    /// As [`add`](Self::add), for the rows of `runs`.
-    pub(super) fn add_to(
-        &mut self,
-        runs: &[Run],
-        threads: (&Team<'_>, &Brake<'_>),
-        site: Site,
-        source: &impl Source,
-        out: (&mut [f32], usize),
-    ) -> Result<()> {
-        add_runs(runs, threads, site, source, out, &mut self.space)
-    }
-}
-
-fn add_runs(
-    runs: &[Run],
-    threads: (&Team<'_>, &Brake<'_>),
-    site: Site,
-    source: &impl Source,
-    (out, stride): (&mut [f32], usize),
-    space: &mut LowRankSpace,
-) -> Result<()> {
-    for Run { rows, adapters } in runs {
-        let source = RowsFrom { source, first: rows.start };
-        let out = &mut out[rows.start * stride..rows.end * stride];
-        adapters.add(threads, site.number(), (&source, rows.len()), (out, stride), space)?;
-    }
-    Ok(())
-}
-
-/// The runs of rows with adapters, where a sequence has `n_rows` of them.
-pub(super) fn runs(seqs: &[Seq<'_>], n_rows: impl Fn(&Seq<'_>) -> usize) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    let mut row = 0;
-    for seq in seqs {
-        let rows = row..row + n_rows(seq);
-        row = rows.end;
-        let Some(adapters) = seq.cache.adapters().filter(|_| !rows.is_empty()) else { continue };
-        match runs.last_mut() {
-            Some(last) if last.rows.end == rows.start && last.adapters.is_same(adapters) => {
-                last.rows.end = rows.end;
-            }
-            _ => runs.push(Run { rows, adapters: adapters.clone() }),
+        for Run { rows, adapters } in runs {
+            let source = RowsFrom { source, first: rows.start };
+            let out = &mut out[rows.start * stride..rows.end * stride];
+            adapters.add(threads, site.number(), (&source, rows.len()), (out, stride), space)?;
         }
+        Ok(())
     }
-    runs
 }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::io::{AdapterFile, Base, Delta};
+use crate::io::{AdapterFile, Base, Delta, TensorView};
 use crate::kernels::Packed;
 use crate::nn::{Linear, LowRank, LowRankPart, LowRankShape, LowRanks};
 use crate::quant::{self, Encoding};
@@ -110,14 +110,19 @@ impl Adapter {
         self.0.file.delta(name)
     }
 
-    /// [`Error::Config`] if it was opened for a model of another shape.
-    pub(crate) fn check_fits(&self, config: &ModelConfig) -> Result<()> {
-        refuse_encoder(self.path(), config)?;
-        if self.0.shape == shape(config) {
-            return Ok(());
+    /// [`Error::Config`] if it was opened for a model of another shape, or cannot be multiplied by
+    /// `scale`.
+    pub(super) fn check_fits(&self, config: &ModelConfig, scale: f32) -> Result<()> {
+        let path = self.path();
+        refuse_encoder(path, config)?;
+        if self.0.shape != shape(config) {
+            let reason = format!("{} was opened for a model of another shape", path.display());
+            return Err(Error::config("adapter", reason));
         }
-        let reason = format!("{} was opened for a model of another shape", self.path().display());
-        Err(Error::config("adapter", reason))
+        if !scale.is_finite() {
+            return Err(Error::config("adapter scale", format!("{scale} is not finite")));
+        }
+        Ok(())
     }
 
     /// The matrices as layers beside those of the model; packed on the calling rayon pool when it
@@ -239,13 +244,12 @@ fn pack(file: &AdapterFile, config: &ModelConfig) -> Result<LowRanks> {
     }
     let layers = sites.into_iter().map(|mut site| {
         site.sort_by_key(|(place, _)| place.first);
-        if site.is_empty() {
-            return Ok(None);
-        }
-        let a = stacked(&site.iter().map(|(_, delta)| *delta).collect::<Vec<_>>())?;
+        let Some((Place { shape: (_, k), .. }, _)) = site.first() else { return Ok(None) };
+        // All A, one below the other.
+        let a = site.iter().flat_map(|(_, delta)| rows(&delta.a)).collect::<Vec<_>>();
+        let a = pack_rows(&a, *k)?;
         let parts = site.iter().map(|(place, delta)| {
-            let rows = |row| delta.b.row(row);
-            let b = pack_floats(delta.b.encoding(), place.shape.0, delta.b.row_len(), &rows)?;
+            let b = pack_rows(&rows(&delta.b).collect::<Vec<_>>(), delta.b.row_len())?;
             Ok(LowRankPart { b: Linear::new(b, None), scale: delta.scale, first: place.first })
         });
         let parts = parts.collect::<Result<_>>()?;
@@ -254,44 +258,20 @@ fn pack(file: &AdapterFile, config: &ModelConfig) -> Result<LowRanks> {
     Ok(LowRanks { layers: layers.collect::<Result<_>>()?, shape: shape(config) })
 }
 
-/// The A of all `deltas`, one below the other.
-fn stacked(deltas: &[Delta<'_>]) -> Result<Packed> {
-    let encoding = deltas[0].a.encoding();
-    let uniform = deltas.iter().all(|delta| delta.a.encoding() == encoding);
-    let (n, k) = (deltas.iter().map(|d| d.a.n_rows()).sum(), deltas[0].a.row_len());
-    let find = |mut row: usize| {
-        for delta in deltas {
-            if row < delta.a.n_rows() {
-                return (delta.a.encoding(), delta.a.row(row));
-            }
-            row -= delta.a.n_rows();
-        }
-        unreachable!("rows are counted from the same tensors")
-    };
-    if uniform {
-        return pack_floats(encoding, n, k, &|row| find(row).1);
-    }
-    let mut rows = Vec::with_capacity(n);
-    for row in 0..n {
-        let (encoding, bytes) = find(row);
-        rows.push(decoded(encoding, bytes, k));
-    }
-    quant::pack(Encoding::F32, (n, k), |row| &rows[row])
+/// A factor's rows with their encoding.
+fn rows<'a>(tensor: &TensorView<'a>) -> impl Iterator<Item = (Encoding, &'a [u8])> {
+    (0..tensor.n_rows()).map(|row| (tensor.encoding(), tensor.row(row)))
 }
 
-/// Packs rows as they are if they are floats, else as f32: the factors are small, and what is
-/// added to the model's outputs should not be rounded once more.
-fn pack_floats<'a>(
-    encoding: Encoding,
-    n: usize,
-    k: usize,
-    row: &(impl Fn(usize) -> &'a [u8] + Sync),
-) -> Result<Packed> {
-    if encoding.is_float() {
-        return quant::pack(encoding, (n, k), row);
+/// Packs rows of `k` numbers as they are if they are floats of one encoding, else as f32: the
+/// factors are small, and what is added to the model's outputs should not be rounded once more.
+fn pack_rows(rows: &[(Encoding, &[u8])], k: usize) -> Result<Packed> {
+    let encoding = rows.first().map_or(Encoding::F32, |(encoding, _)| *encoding);
+    if encoding.is_float() && rows.iter().all(|(other, _)| *other == encoding) {
+        return quant::pack(encoding, (rows.len(), k), |row| rows[row].1);
     }
-    let rows: Vec<Vec<u8>> = (0..n).map(|i| decoded(encoding, row(i), k)).collect();
-    quant::pack(Encoding::F32, (n, k), |i| &rows[i])
+    let decoded: Vec<_> = rows.iter().map(|(encoding, row)| decoded(*encoding, row, k)).collect();
+    quant::pack(Encoding::F32, (rows.len(), k), |row| &decoded[row])
 }
 
 /// A row as the bytes of f32.

@@ -73,13 +73,13 @@ pub(super) struct Rows<'a, 's> {
     pub(super) bias: Option<Bias<'a>>,
 }
 
-impl Seq<'_> {
-    /// Rows of logits that are wanted.
-    pub(super) fn n_logits(&self) -> usize {
-        match self.want {
-            Want::Nothing | Want::Hidden => 0,
-            Want::LastLogits => 1,
-            Want::AllLogits => self.n,
+impl Want {
+    /// Rows of logits that are wanted of `n` new tokens.
+    pub(super) fn n_logits(self, n: usize) -> usize {
+        match self {
+            Self::Nothing | Self::Hidden => 0,
+            Self::LastLogits => 1,
+            Self::AllLogits => n,
         }
     }
 }
@@ -90,7 +90,7 @@ pub(super) fn wanted_rows(seqs: &[Seq<'_>]) -> (Vec<usize>, Vec<usize>) {
     let mut row = 0;
     for seq in seqs {
         let end = row + seq.n;
-        for_logits.extend(end - seq.n_logits()..end);
+        for_logits.extend(end - seq.want.n_logits(seq.n)..end);
         if seq.want == Want::Hidden {
             for_hidden.extend(row..end);
         }

@@ -118,10 +118,10 @@ impl ModelConfig {
             Residual::Parallel if !parallel => Residual::Sequential,
             other => other,
         };
-        let encoder = keys.encoder(vocab_size)?;
+        let n_layers = keys.size("block_count", MAX_LAYERS)?;
+        let encoder = keys.encoder(vocab_size, n_layers)?;
         let gate = if encoder.is_some() { "dec.blk.0.ffn_gate" } else { "blk.0.ffn_gate" };
         let has_gate = checkpoint.tensor(&format!("{gate}.weight")).is_some();
-        let n_layers = keys.size("block_count", MAX_LAYERS)?;
         let context_length = keys.size("context_length", MAX_CONTEXT)?;
         Ok(Self {
             architecture,
@@ -215,7 +215,8 @@ impl Keys<'_> {
         Ok(n_rot)
     }
 
-    fn encoder(&self, vocab_size: usize) -> Result<Option<EncoderConfig>> {
+    /// The encoder of `n_layers` blocks, where the architecture has one.
+    fn encoder(&self, vocab_size: usize, n_layers: usize) -> Result<Option<EncoderConfig>> {
         const BUCKETS: &str = "attention.relative_buckets_count";
         const DISTANCE: &str = "attention.relative_max_distance";
         const START: &str = "decoder_start_token_id";
@@ -238,7 +239,6 @@ impl Keys<'_> {
         let start_token = start_token.ok_or_else(|| {
             self.invalid(START, format!("{start} is outside the vocabulary of {vocab_size}"))
         })?;
-        let n_layers = self.size("block_count", MAX_LAYERS)?;
         Ok(Some(EncoderConfig { n_layers, n_buckets, max_distance, start_token }))
     }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Mutex;
 
-use super::adapted;
 use super::adapter::{self, Site};
 use super::architecture::{Mlp, Residual, Rotary};
 use super::batch::{self, Batch, Outputs, Rows, Seq};
@@ -18,6 +17,9 @@ use crate::nn::{
     Activated, Activation, AttentionShape, CacheShape, CacheType, NormWeights, Rope, Sight,
     attention,
 };
+
+/// Positions that a table of distances grows by.
+const POSITIONS_AT_ONCE: usize = 128;
 
 /// A model's weights, ready to compute.
 #[derive(Debug)]
@@ -57,17 +59,18 @@ impl Decoder {
         threads: Option<usize>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
-        Self::load_until((isa, threads), checkpoint, None, progress)
+        let config = ModelConfig::from_checkpoint(checkpoint)?;
+        Self::load_until((isa, threads), (checkpoint, config), None, progress)
     }
 
-    /// As [`load_on`](Self::load_on), stopping between two layers once `cancel` is pulled.
+    /// As [`load_on`](Self::load_on) for a checkpoint's own `config`, stopping between two layers
+    /// once `cancel` is pulled.
     pub(super) fn load_until(
         (isa, threads): (Isa, Option<usize>),
-        checkpoint: &Checkpoint,
+        (checkpoint, config): (&Checkpoint, ModelConfig),
         cancel: Option<&Cancel>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
-        let config = ModelConfig::from_checkpoint(checkpoint)?;
         let threads = Threads::new(threads, isa)?;
         let weights = Weights::load(checkpoint, &config, &threads, cancel, progress)?;
         let rope = Rope::new(
@@ -194,7 +197,9 @@ impl Decoder {
             space.attention.reserve(team, seq.cache.shape())?;
         }
         let n_positions = seqs.iter().map(|seq| seq.cache.len() + seq.n).max().unwrap_or(0);
-        let mut table = Vec::new();
+        // Room for more, so that the next passes find it filled.
+        let n_positions = n_positions.next_multiple_of(POSITIONS_AT_ONCE);
+        let mut table = std::mem::take(&mut space.bias);
         let bias = self.weights.bias.as_ref().map(|bias| bias.fill(n_positions, &mut table));
         let rows = &mut Rows { seqs, both_ways: false, bias: bias.transpose()? };
         self.weights.embedding.rows(tokens, &mut space.hidden)?;
@@ -204,6 +209,7 @@ impl Decoder {
         }
         let outputs = self.outputs((team, brake), rows.seqs, space)?;
         brake.check()?;
+        space.bias = table;
         Ok(outputs)
     }
 
@@ -370,9 +376,9 @@ impl Decoder {
             let picked = Picked { source: &normed, rows: &for_logits };
             space.x.fill(team, &picked, (for_logits.len(), width), weights.output.needs())?;
             weights.output.forward(team, brake, &mut space.x, &mut logits, false);
-            let runs = adapted::runs(seqs, |seq| seq.n_logits());
+            space.adapted.prepare(seqs, |seq| seq.want.n_logits(seq.n));
             let out = (&mut logits[..], weights.output.n);
-            space.adapted.add_to(&runs, (team, brake), Site::Head, &picked, out)?;
+            space.adapted.add((team, brake), Site::Head, &picked, out)?;
         }
         Ok(Outputs { logits, hidden })
     }

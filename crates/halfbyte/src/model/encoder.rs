@@ -10,7 +10,7 @@ use super::workspace::Workspace;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::kernels::{Brake, Needs, Team, zeroed};
-use crate::nn::{BlockCache, CacheShape, CacheType, Sight, attention};
+use crate::nn::{BiasTable, BlockCache, CacheShape, CacheType, Sight, attention};
 
 /// What one step of an encoder-decoder model comes to.
 struct Plan {
@@ -27,9 +27,9 @@ impl Plan {
         let refuse =
             |what: &str| Err(Error::config("tokens", format!("an encoder-decoder model {what}")));
         let (first, n) = (step.cache.len(), step.tokens.len());
-        let wants_logits = matches!(step.want, Want::LastLogits | Want::AllLogits);
+        let n_wanted = step.want.n_logits(n);
         let known = step.cache.prompt_len();
-        let end = known.or_else(|| wants_logits.then_some(first + n));
+        let end = known.or_else(|| (n_wanted > 0).then_some(first + n));
         let n_prompt = end.map_or(n, |end| end.saturating_sub(first).min(n));
         let mut tokens = step.tokens[n_prompt..].to_vec();
         if n_prompt > 0 && end == Some(first + n_prompt) {
@@ -40,11 +40,6 @@ impl Plan {
                 "gives hidden states of a whole prompt, in one step, and of nothing else",
             );
         }
-        let n_wanted = match step.want {
-            Want::Nothing | Want::Hidden => 0,
-            Want::LastLogits => 1,
-            Want::AllLogits => n,
-        };
         if n_wanted > tokens.len() {
             return refuse("gives no logits within its prompt: score answers to a prompt");
         }
@@ -141,7 +136,7 @@ impl Decoder {
         space.prepare(&self.config, &self.rope, &seqs)?;
         space.attention.reserve(team, seqs[0].cache.shape())?;
         space.attention.reserve(team, &shape)?;
-        let mut table = Vec::new();
+        let mut table = BiasTable::default();
         let bias = Some(encoder.bias.fill(n, &mut table)?);
         let rows = &mut Rows { seqs: &mut seqs, both_ways: true, bias };
         self.weights.embedding.rows(tokens, &mut space.hidden)?;

@@ -29,10 +29,7 @@ pub(super) fn check(checkpoint: &Checkpoint, adapters: &[(Adapter, f32)]) -> Res
     }
     let config = ModelConfig::from_checkpoint(checkpoint)?;
     for (adapter, scale) in adapters {
-        adapter.check_fits(&config)?;
-        if !scale.is_finite() {
-            return Err(Error::config("adapter scale", format!("{scale} is not finite")));
-        }
+        adapter.check_fits(&config, *scale)?;
         if let Some((name, ..)) = adapter.matrices().find(|(n, ..)| checkpoint.tensor(n).is_none())
         {
             let reason = format!(

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::adapter::Adapter;
 use super::cache::KvCache;
-use super::config::ModelConfig;
+use super::config::{EncoderConfig, ModelConfig};
 use super::decoder::Decoder;
 use super::overrides::Overrides;
 use crate::cancel::Cancel;
@@ -121,20 +121,22 @@ impl Model {
     }
 
     fn load(checkpoint: &Checkpoint, options: &ModelOptions) -> Result<Self> {
-        let trained = ModelConfig::from_checkpoint(checkpoint)?.context_length;
+        let config = ModelConfig::from_checkpoint(checkpoint)?;
+        let trained = config.context_length;
         let context_length = options.context_length.unwrap_or(trained);
         if context_length == 0 || context_length > trained {
             let reason = format!("{context_length} is not between 1 and the model's {trained}");
             return Err(Error::config("context_length", reason));
         }
-        let fingerprint = fingerprint(checkpoint)?;
+        let fingerprint = fingerprint(checkpoint, &config)?;
         let tokenizer = Tokenizer::from_checkpoint(checkpoint).map_err(|error| match error {
             Error::Tokenizer(message) => message,
             other => other.to_string(),
         });
         let team = (Isa::choose()?, options.threads);
         let cancel = options.cancel.as_ref();
-        let decoder = Decoder::load_until(team, checkpoint, cancel, &mut |done, total| {
+        let source = (checkpoint, config);
+        let decoder = Decoder::load_until(team, source, cancel, &mut |done, total| {
             if let Some(progress) = &options.progress {
                 progress.report(done, total);
             }
@@ -259,7 +261,7 @@ impl Model {
 
 /// Two rows of each tensor are enough to tell fine-tunes apart (each step of training moves every
 /// tensor), and touch megabytes where the whole file may have tens of gigabytes.
-fn fingerprint(checkpoint: &Checkpoint) -> Result<[u8; 32]> {
+fn fingerprint(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<[u8; 32]> {
     let mut hash = Sha256::new();
     for name in checkpoint.tensor_names() {
         let tensor = checkpoint.require(name)?;
@@ -277,7 +279,6 @@ fn fingerprint(checkpoint: &Checkpoint) -> Result<[u8; 32]> {
             hash.update(tensor.row(last));
         }
     }
-    let config = ModelConfig::from_checkpoint(checkpoint)?;
     hash.update(config.architecture.name.as_bytes());
     hash.update(format!("{:?}", config.residual));
     for size in [config.n_layers, config.n_heads, config.n_kv_heads, config.head_dim, config.n_rot]
@@ -286,6 +287,12 @@ fn fingerprint(checkpoint: &Checkpoint) -> Result<[u8; 32]> {
     }
     for number in [config.norm_eps, config.rope_base, config.rope_linear_factor] {
         hash.update(number.to_bits().to_le_bytes());
+    }
+    if let Some(encoder) = &config.encoder {
+        let EncoderConfig { n_layers, n_buckets, max_distance, start_token } = *encoder;
+        for size in [n_layers, n_buckets, max_distance, start_token as usize] {
+            hash.update((size as u64).to_le_bytes());
+        }
     }
     Ok(hash.finalize().into())
 }

@@ -92,7 +92,7 @@ impl QuantizeType {
         TYPES.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")
     }
 
-    /// The encoding of the matrix `name` with rows of `row_len`, in a model of `n_layers`.
+    /// The encoding of the matrix `name` with rows of `row_len`, in a stack of `n_layers` blocks.
     ///
     /// `tied`: the embedding is the output head, too. Rows that are no whole blocks fall back to
     /// an encoding of smaller blocks.
@@ -109,15 +109,18 @@ impl QuantizeType {
         if name == "output.weight" || (tied && name == "token_embd.weight") {
             return output;
         }
-        let mut parts = name.split('.');
+        let block = name.strip_prefix("enc.").or_else(|| name.strip_prefix("dec."));
+        let mut parts = block.unwrap_or(name).split('.');
         let (Some("blk"), Some(layer), Some(stem)) = (parts.next(), parts.next(), parts.next())
         else {
             return base;
         };
         let more_bits = layer.parse().is_ok_and(|i| needs_more_bits(i, n_layers));
         match stem {
-            "attn_v" | "ffn_down" if more_bits => more,
+            "attn_v" | "cross_attn_v" | "ffn_down" if more_bits => more,
             "attn_qkv" => more,
+            // Added to scores: no factor of a product, and too few numbers to save anything.
+            "attn_rel_b" => Encoding::F32,
             _ => base,
         }
     }
@@ -159,7 +162,9 @@ pub fn quantize(
 /// # Errors
 ///
 /// As [`quantize`]; [`Error::Config`] for an adapter of a model of another shape, one that changes
-/// an output head which is the embedding, or a number that is not finite.
+/// an output head which is the embedding, or a number that is not finite;
+/// [`Error::UnsupportedEncoding`] for an adapter of a matrix that the type `keep` would leave in an
+/// encoding which can only be read.
 pub fn quantize_merged(
     (source, adapters): (&Checkpoint, &[(Adapter, f32)]),
     destination: &Path,
@@ -185,6 +190,7 @@ pub fn quantize_merged(
         .iter()
         .map(|name| plan(source, name, kind, &mut report))
         .collect::<Result<Vec<_>>>()?;
+    check_writable(&infos, adapters)?;
     let metadata = metadata(source, kind)?;
     let mut writer = GgufWriter::create(destination, &metadata, infos.clone())?;
     let mut done = 0;
@@ -202,6 +208,23 @@ pub fn quantize_merged(
     Ok(report)
 }
 
+/// [`Error::UnsupportedEncoding`] if adapters change a matrix whose encoding can only be read.
+fn check_writable(infos: &[TensorInfo], adapters: &[(Adapter, f32)]) -> Result<()> {
+    let is_changed = |info: &&TensorInfo| {
+        adapters.iter().any(|(adapter, _)| adapter.delta(&info.name).is_some())
+    };
+    match infos.iter().filter(is_changed).find(|info| !info.encoding.can_encode()) {
+        None => Ok(()),
+        Some(TensorInfo { name, encoding, .. }) => Err(Error::UnsupportedEncoding {
+            found: format!(
+                "{} for writing {name}, which an adapter changes: choose a type other than keep",
+                encoding.name()
+            ),
+            supported: Encoding::writable(),
+        }),
+    }
+}
+
 /// Chooses a tensor's encoding and counts it.
 fn plan(
     source: &Checkpoint,
@@ -211,7 +234,9 @@ fn plan(
 ) -> Result<TensorInfo> {
     let tensor = source.require(name)?;
     let arch = source.metadata().str("general.architecture")?.unwrap_or_default();
-    let n_layers = source.metadata().u64(&format!("{arch}.block_count"))?.unwrap_or(0);
+    let blocks = |stem: &str| source.metadata().u64(&format!("{arch}.{stem}"));
+    let own = if name.starts_with("dec.") { blocks("decoder_block_count")? } else { None };
+    let n_layers = own.or(blocks("block_count")?).unwrap_or(0);
     // Only a share of it counts; no model has as many.
     let n_layers = usize::try_from(n_layers.min(1 << 20)).unwrap_or(0);
     let tied = source.tensor("output.weight").is_none();
@@ -301,6 +326,7 @@ fn write_tensor(
     let (n, k) = (tensor.n_rows(), tensor.row_len());
     let too_large = || Error::OutOfMemory { bytes: usize::MAX };
     let row_bytes = encoding.row_bytes(k).ok_or_else(too_large)?;
+    let as_is = tensor.columns().is_none() && merge.is_empty();
     let modern = quant::modern(tensor.encoding());
     let source_row = (tensor.n_bytes() / n.max(1)) as u64;
     let rows_at_once = (WEIGHTS_AT_ONCE / k.max(1)).clamp(1, n.max(1));
@@ -311,11 +337,11 @@ fn write_tensor(
         bytes.par_chunks_exact_mut(row_bytes).enumerate().try_for_each_init(
             Vec::new,
             |values: &mut Vec<f32>, (i, out)| {
-                if tensor.encoding() == encoding && tensor.columns().is_none() && merge.is_empty() {
+                if as_is && tensor.encoding() == encoding {
                     out.copy_from_slice(tensor.row(first + i));
                     return Ok(());
                 }
-                if modern == Some(encoding) && tensor.columns().is_none() && merge.is_empty() {
+                if as_is && modern == Some(encoding) {
                     quant::modernize(tensor.encoding(), tensor.row(first + i), out);
                     return Ok(());
                 }

@@ -8,7 +8,7 @@ use super::batch::Seq;
 use super::config::ModelConfig;
 use crate::error::Result;
 use crate::kernels::{Activations, resize};
-use crate::nn::{Rope, Scratch, Stats};
+use crate::nn::{BiasTable, Rope, Scratch, Stats};
 
 /// Activations between the operations of a pass; rows are the new tokens of all steps.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub(super) struct Workspace {
     pub(super) attention: Scratch,
     /// Rotary tables (m, `n_rot`).
     pub(super) rope: Vec<f32>,
+    /// What distances add to the decoder's scores.
+    pub(super) bias: BiasTable,
     /// The current matrix's input.
     pub(super) x: Activations,
     /// The rows with adapters.
@@ -66,7 +68,7 @@ impl Workspace {
         // With a parallel residual the feed-forward begins before attention.
         let up_start = if config.residual == Residual::Sequential { 0 } else { attention.end };
         self.places = Places { attention, qkv, up: up_start..up_start + up };
-        self.adapted.prepare(seqs);
+        self.adapted.prepare(seqs, |seq| seq.n);
         resize(&mut self.inner, self.places.attention.end.max(self.places.up.end))?;
         resize(&mut self.hidden, rows * hidden_size)?;
         resize(&mut self.rope, rows * rope.table_len())?;

@@ -20,5 +20,5 @@ pub(crate) use low_rank::{
 };
 pub(crate) use norm::{NormWeights, Stats};
 pub use qlinear::QLinear;
-pub(crate) use relative::RelativeBias;
+pub(crate) use relative::{BiasTable, RelativeBias};
 pub(crate) use rope::Rope;

@@ -22,6 +22,15 @@ pub(crate) struct RelativeBias {
     both_ways: bool,
 }
 
+/// What a [`RelativeBias`] filled: whoever keeps it has it filled once.
+#[derive(Debug, Default)]
+pub(crate) struct BiasTable {
+    /// (H, distances).
+    values: Vec<f32>,
+    /// The number of positions that it is for; 0 until it is whole.
+    n: usize,
+}
+
 impl RelativeBias {
     /// # Panics
     ///
@@ -36,22 +45,27 @@ impl RelativeBias {
         Self { weight, n_heads, n_buckets, max_distance, both_ways }
     }
 
-    /// Fills `table` for queries and keys at positions below `n`.
+    /// Fills `table`, which no other bias has filled, for queries and keys at positions below `n`.
     ///
     /// # Errors
     ///
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
-    pub(crate) fn fill<'t>(&self, n: usize, table: &'t mut Vec<f32>) -> Result<Bias<'t>> {
+    pub(crate) fn fill<'t>(&self, n: usize, table: &'t mut BiasTable) -> Result<Bias<'t>> {
         let zero = n.saturating_sub(1);
         let stride = if self.both_ways { n + zero } else { n };
-        resize(table, self.n_heads * stride)?;
-        for column in 0..stride {
-            let bucket = self.bucket(column.abs_diff(zero), column > zero);
-            for head in 0..self.n_heads {
-                table[head * stride + column] = self.weight[bucket * self.n_heads + head];
+        let BiasTable { values, n: filled } = table;
+        if *filled != n {
+            *filled = 0;
+            resize(values, self.n_heads * stride)?;
+            for column in 0..stride {
+                let bucket = self.bucket(column.abs_diff(zero), column > zero);
+                for head in 0..self.n_heads {
+                    values[head * stride + column] = self.weight[bucket * self.n_heads + head];
+                }
             }
+            *filled = n;
         }
-        Ok(Bias { table, stride, zero })
+        Ok(Bias { table: values, stride, zero })
     }
 
     /// The class of a key at that distance, before or behind its query.
@@ -91,13 +105,21 @@ mod tests {
     #[test]
     fn a_table_has_each_heads_distances_in_order() {
         let weight: Vec<f32> = (0..16).map(|i| i as f32).collect();
-        let mut table = Vec::new();
+        let mut table = BiasTable::default();
         let bias = RelativeBias::new(weight.clone(), 2, (8, 16), true);
         let Bias { table: found, stride, zero } = bias.fill(3, &mut table).unwrap();
         assert_eq!((stride, zero), (5, 2));
         // Distances −2 to 2 are buckets 2, 1, 0, 5, 6.
         assert_eq!(found, [4.0, 2.0, 0.0, 10.0, 12.0, 5.0, 3.0, 1.0, 11.0, 13.0]);
         let bias = RelativeBias::new(weight, 2, (8, 16), false);
-        assert_eq!(bias.fill(2, &mut table).unwrap().table, [2.0, 0.0, 3.0, 1.0]);
+        let mut table = BiasTable::default();
+        for (n, expected) in [
+            (2, &[2.0, 0.0, 3.0, 1.0][..]),
+            (2, &[2.0, 0.0, 3.0, 1.0]),
+            (3, &[4.0, 2.0, 0.0, 5.0, 3.0, 1.0]),
+            (1, &[0.0, 1.0]),
+        ] {
+            assert_eq!(bias.fill(n, &mut table).unwrap().table, expected);
+        }
     }
 }

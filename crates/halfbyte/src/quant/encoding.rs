@@ -268,6 +268,11 @@ impl Encoding {
         (Self::Q4_0_V1..=Self::Q8_0_V1).contains(&self)
     }
 
+    /// The names of those that [`encode`](Self::encode) writes, parted by commas, for messages.
+    pub(crate) fn writable() -> String {
+        names(|row| row.encode.is_some())
+    }
+
     /// Whether [`encode`](Self::encode) works.
     pub fn can_encode(self) -> bool {
         self.row().encode.is_some()
@@ -300,7 +305,7 @@ impl Encoding {
         let Some(encode) = self.row().encode else {
             return Err(Error::UnsupportedEncoding {
                 found: format!("{} for writing", self.name()),
-                supported: names(|row| row.encode.is_some()),
+                supported: Self::writable(),
             });
         };
         match self.row_bytes(row.len()) {

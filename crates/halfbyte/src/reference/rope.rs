@@ -13,7 +13,8 @@ pub(super) struct Rope {
     /// (T, `n_rot` / 2)
     sin: Tensor,
     n_rot: usize,
-    style: Rotary,
+    /// Whether pairs are neighbours, and not a half of the rotated elements apart.
+    interleaved: bool,
 }
 
 impl Rope {
@@ -37,37 +38,30 @@ impl Rope {
             cos: table(libm::cos)?,
             sin: table(libm::sin)?,
             n_rot: config.n_rot,
-            style: config.architecture.rotary,
+            interleaved: config.architecture.rotary == Rotary::Interleaved,
         })
     }
 
     /// Rotates the first `n_rot` elements of every head of `x` (H, T, D); the rest passes.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if self.style == Rotary::None {
-            return Ok(x.clone());
-        }
         let (n_heads, n_tokens, head_dim) = x.dims3()?;
         let n_pairs = self.n_rot / 2;
         let rotated = x.narrow(D::Minus1, 0, self.n_rot)?;
-        let (a, b) = match self.style {
-            Rotary::Interleaved => {
-                let pairs = rotated.reshape((n_heads, n_tokens, n_pairs, 2))?;
-                (
-                    pairs.narrow(3, 0, 1)?.squeeze(3)?, // elements 2i
-                    pairs.narrow(3, 1, 1)?.squeeze(3)?, // elements 2i + 1
-                )
-            }
-            Rotary::Halves | Rotary::None => {
-                (rotated.narrow(2, 0, n_pairs)?, rotated.narrow(2, n_pairs, n_pairs)?)
-            }
+        let (a, b) = if self.interleaved {
+            let pairs = rotated.reshape((n_heads, n_tokens, n_pairs, 2))?;
+            (
+                pairs.narrow(3, 0, 1)?.squeeze(3)?, // elements 2i
+                pairs.narrow(3, 1, 1)?.squeeze(3)?, // elements 2i + 1
+            )
+        } else {
+            (rotated.narrow(2, 0, n_pairs)?, rotated.narrow(2, n_pairs, n_pairs)?)
         };
         let new_a = (a.broadcast_mul(&self.cos)? - b.broadcast_mul(&self.sin)?)?;
         let new_b = (a.broadcast_mul(&self.sin)? + b.broadcast_mul(&self.cos)?)?;
-        let rotated = match self.style {
-            Rotary::Interleaved => {
-                Tensor::stack(&[new_a, new_b], 3)?.reshape((n_heads, n_tokens, self.n_rot))?
-            }
-            Rotary::Halves | Rotary::None => Tensor::cat(&[new_a, new_b], 2)?,
+        let rotated = if self.interleaved {
+            Tensor::stack(&[new_a, new_b], 3)?.reshape((n_heads, n_tokens, self.n_rot))?
+        } else {
+            Tensor::cat(&[new_a, new_b], 2)?
         };
         if self.n_rot == head_dim {
             return Ok(rotated);

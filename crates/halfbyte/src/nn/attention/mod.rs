@@ -19,7 +19,7 @@ const MOST_ROWS: usize = 32;
 pub(crate) struct AttentionShape {
     /// H: query heads; a multiple of the cache's key/value heads.
     pub(crate) n_heads: usize,
-    /// Scores are multiplied by this, 1/√D.
+    /// Scores are multiplied by this: 1/√D, or 1 where the weights have it in them.
     pub(crate) scale: f32,
 }
 
