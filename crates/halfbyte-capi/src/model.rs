@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 use std::sync::Arc;
 
-use halfbyte::model::CacheType;
+use halfbyte::model::{CacheType, Overrides};
 use halfbyte::{ChatTemplate, Error, ModelOptions};
 
 use crate::boundary::{boundary, c_field, c_string};
@@ -44,8 +44,13 @@ pub struct hb_model_options {
     pub context_length: u32,
     /// HB_CACHE_F16, HB_CACHE_F32 or HB_CACHE_Q8.
     pub cache_type: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Query heads for each key/value head, for files of 2023 that do not say: 8 for LLaMA 2 70B. 0
+    /// for what the file says.
+    pub n_gqa: u32,
+    /// Epsilon of the RMS norms, above 0; 0 for what the file says.
+    pub rms_eps: f32,
+    /// Base of the rotary frequencies, above 0; 0 for what the file says.
+    pub rope_base: f32,
     /// Hears (bytes loaded, bytes in all), or NULL.
     pub progress: hb_progress_callback,
     /// Handed to progress.
@@ -224,7 +229,9 @@ const DEFAULTS: hb_model_options = hb_model_options {
     threads: 0,
     context_length: 0,
     cache_type: HB_CACHE_F16,
-    reserved: 0,
+    n_gqa: 0,
+    rms_eps: 0.0,
+    rope_base: 0.0,
     progress: None,
     progress_data: std::ptr::null_mut(),
     cancel: std::ptr::null_mut(),
@@ -232,24 +239,27 @@ const DEFAULTS: hb_model_options = hb_model_options {
 
 fn loading(options: hb_model_options) -> Outcome<ModelOptions> {
     let or_default = |number: u32| (number != 0).then_some(number as usize);
+    let or_own = |number: f32| (number != 0.0).then_some(number);
     let cache_type = CACHE_TYPES.get(options.cache_type as usize).copied();
     let no_cache_type = || Failure::argument("cache_type", "is not one of the HB_CACHE_ numbers");
-    if options.reserved != 0 {
-        return Err(Failure::argument("reserved", "is not 0"));
-    }
     Ok(ModelOptions {
         threads: or_default(options.threads),
         cache_type: cache_type.ok_or_else(no_cache_type)?,
         context_length: or_default(options.context_length),
+        overrides: Overrides {
+            rms_eps: or_own(options.rms_eps),
+            n_gqa: or_default(options.n_gqa),
+            rope_base: or_own(options.rope_base),
+        },
         progress: callbacks::progress(options.progress, options.progress_data),
         cancel: cancel::optional(options.cancel)?,
-        ..ModelOptions::default()
     })
 }
 
 /// The failure of opening a file: a number out of its range is the file's, unless it was given.
 fn of_file(error: Error) -> Failure {
-    const GIVEN: &[&str] = &["threads", "context_length", "HALFBYTE_ISA"];
+    const GIVEN: &[&str] =
+        &["threads", "context_length", "rms_eps", "n_gqa", "rope_base", "HALFBYTE_ISA"];
     match &error {
         Error::Config { field, .. } if !GIVEN.contains(&field.as_str()) => {
             Failure::new(HB_MALFORMED, error.to_string())

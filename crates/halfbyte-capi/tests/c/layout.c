@@ -28,15 +28,17 @@ AT(hb_piece, text_bytes, 16);
 AT(hb_piece, token, 24);
 AT(hb_piece, logprob, 28);
 
-SIZE(hb_model_options, 48);
+SIZE(hb_model_options, 56);
 AT(hb_model_options, size, 0);
 AT(hb_model_options, threads, 8);
 AT(hb_model_options, context_length, 12);
 AT(hb_model_options, cache_type, 16);
-AT(hb_model_options, reserved, 20);
-AT(hb_model_options, progress, 24);
-AT(hb_model_options, progress_data, 32);
-AT(hb_model_options, cancel, 40);
+AT(hb_model_options, n_gqa, 20);
+AT(hb_model_options, rms_eps, 24);
+AT(hb_model_options, rope_base, 28);
+AT(hb_model_options, progress, 32);
+AT(hb_model_options, progress_data, 40);
+AT(hb_model_options, cancel, 48);
 
 SIZE(hb_model_info, 248);
 AT(hb_model_info, size, 0);

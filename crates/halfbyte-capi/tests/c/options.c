@@ -73,6 +73,7 @@ static void values_out_of_range(void)
 static void models_out_of_range(void)
 {
     const uint32_t many[] = {100000, INT32_MAX, UINT32_MAX};
+    const float numbers[] = {-1, NAN, INFINITY, -INFINITY};
     hb_model_options opening;
     hb_model *opened;
     size_t i;
@@ -88,9 +89,21 @@ static void models_out_of_range(void)
         opening.cache_type = many[i];
         EXPECT(HB_INVALID_ARGUMENT, hb_model_open(NULL, &opening, &opened));
         opening.cache_type = HB_CACHE_F16;
-        opening.reserved = many[i];
+        opening.n_gqa = many[i];
         EXPECT(HB_INVALID_ARGUMENT, hb_model_open(NULL, &opening, &opened));
     }
+    for (i = 0; i < 4; i++) {
+        opening.n_gqa = 0;
+        opening.rope_base = numbers[i];
+        EXPECT(HB_INVALID_ARGUMENT, hb_model_open(NULL, &opening, &opened));
+        opening.rope_base = 0;
+        opening.rms_eps = numbers[i];
+        EXPECT(HB_INVALID_ARGUMENT, hb_model_open(NULL, &opening, &opened));
+        opening.rms_eps = 0;
+    }
+    /* The norms of a GPT-J are of another kind. */
+    opening.rms_eps = 1e-5f;
+    EXPECT(HB_INVALID_ARGUMENT, hb_model_open(NULL, &opening, &opened));
 }
 
 /* A newer header's structs are longer, an older one's cannot be shorter than the first. */
@@ -154,7 +167,7 @@ static void first_sizes(void)
     hb_generation *place;
     hb_model *opened;
     char text[256];
-    opening.size = FIRST(hb_model_options, 48);
+    opening.size = FIRST(hb_model_options, 56);
     EXPECT(HB_OK, hb_model_open(NULL, &opening, &opened));
     info.size = FIRST(hb_model_info, 248);
     EXPECT(HB_OK, hb_model_get_info(opened, &info));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use halfbyte::Session;
-use halfbyte::model::CacheType;
+use halfbyte::model::{CacheType, Overrides};
 use halfbyte::tokenizer::Specials;
 
 use super::*;
@@ -230,7 +230,9 @@ fn models_open_with_the_cache_and_the_context_that_were_asked_for() {
         threads: 1,
         context_length: 24,
         cache_type: HB_CACHE_Q8,
-        reserved: 0,
+        n_gqa: 0,
+        rms_eps: 0.0,
+        rope_base: 500.0,
         progress: None,
         progress_data: null_mut(),
         cancel: null_mut(),
@@ -240,6 +242,7 @@ fn models_open_with_the_cache_and_the_context_that_were_asked_for() {
         threads: Some(1),
         context_length: Some(24),
         cache_type: CacheType::Q8,
+        overrides: Overrides { rope_base: Some(500.0), ..Overrides::default() },
         ..ModelOptions::default()
     };
     let (name, bytes) = (halfbyte_model::NAME, halfbyte_model::BYTES);
