@@ -25,7 +25,7 @@ export class Answer {
 
   async run() {
     const { message, conversation } = this;
-    Object.assign(message, { state: "running", error: null, usage: null });
+    Object.assign(message, { state: "running", error: null, problem: null, usage: null });
     this.failure = null;
     try {
       const body = { model: this.model.id, messages: await this.prompt(), ...conversation.sampling };
@@ -67,6 +67,7 @@ export class Answer {
     }
     this.failure = error;
     message.state = error.kind === "cut" && message.text !== "" ? "cut" : "failed";
+    message.problem = error.kind ?? null;
     message.error = error.title ? `${error.title} ${error.advice}` : `The page failed: ${error.message}`;
   }
 

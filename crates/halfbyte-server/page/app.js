@@ -2,6 +2,7 @@
 
 import { listModels } from "./api.js";
 import { Composer } from "./composer.js";
+import { shownPath } from "./conversation.js";
 import { byId, el, toast } from "./dom.js";
 import { Messages } from "./messages.js";
 import { Meter } from "./meter.js";
@@ -11,7 +12,7 @@ import { Sidebar } from "./sidebar.js";
 import { openStore, recall } from "./store.js";
 
 const session = new Session();
-const settings = new Settings(session, connect);
+const settings = new Settings(session, keyEntered);
 const messages = new Messages(session, { scroller: byId("scroller"), list: byId("messages"), jump: byId("jump") }, () => settings.askKey());
 const meter = new Meter(session);
 const composer = new Composer(session, meter, { oneditlast: () => messages.editLast() });
@@ -30,6 +31,14 @@ async function connect() {
     if (error.kind === "key") settings.askKey();
   }
   composer.drawButtons();
+}
+
+/** Connects with another key, and asks again what was refused for the lack of one. */
+async function keyEntered() {
+  await connect();
+  const last = shownPath(session.open).at(-1);
+  const refused = last !== undefined && session.open.messages[last].problem === "key";
+  if (refused && byId("connection").hidden && !session.answer) session.regenerate(last);
 }
 
 function showModels(models) {
@@ -67,6 +76,14 @@ function listenToKeys() {
   });
 }
 
+/** Says truly where a text goes: this page also works over a network. */
+function showWhere() {
+  const here = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
+  byId("where").textContent = here
+    ? "The model runs on this machine. Nothing you write leaves it."
+    : `The model runs on ${location.hostname}. What you write goes there, and nowhere else.`;
+}
+
 function listenToButtons() {
   byId("help-open").addEventListener("click", () => byId("help").showModal());
   byId("reconnect").addEventListener("click", connect);
@@ -88,6 +105,7 @@ function listenToButtons() {
 }
 
 async function start() {
+  showWhere();
   listenToKeys();
   listenToButtons();
   const stored = await openStore();

@@ -5,6 +5,7 @@
 export const MAX_TEXT = 8_000_000; // characters of one text; far above any model's context
 const MAX_MESSAGES = 20_000;
 const STATES = ["done", "stopped", "cut", "failed", "running"];
+const PROBLEMS = ["key", "full"]; // those with a remedy of their own
 
 /** The sampling settings: their names in a request, limits, and words for people. Empty means: as the server likes. */
 export const SAMPLING = [
@@ -30,7 +31,7 @@ export function newConversation({ system = "", sampling = {}, trim = false } = {
 /** Adds a message below `parent` (null for the first ones), makes it the shown branch and gives its index. */
 export function addMessage(conversation, parent, { role, text, files = [], state = "done" }) {
   const index = conversation.messages.length;
-  conversation.messages.push({ parent, role, text, files, state, created: Date.now(), chosen: null, usage: null, error: null });
+  conversation.messages.push({ parent, role, text, files, state, created: Date.now(), chosen: null, usage: null, error: null, problem: null });
   choose(conversation, index);
   conversation.updated = Date.now();
   if (conversation.title === "" && role === "user") conversation.title = titleOf(text, files);
@@ -127,6 +128,7 @@ function checkedMessage(value, at) {
     chosen: from.chosen,
     usage: checkedUsage(from.usage),
     error: running ? "This answer is not complete." : from.error ? string(from.error, `${where}: error`, 2000) : null,
+    problem: PROBLEMS.includes(from.problem) ? from.problem : null,
   };
 }
 

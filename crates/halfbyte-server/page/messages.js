@@ -148,7 +148,7 @@ class Row {
       parts.push(copyButton("Copy message", () => message.text));
       parts.push(iconButton("edit", "Edit message", () => this.edit(), { disabled: busy }));
     }
-    if (message.role === "assistant") {
+    if (message.role === "assistant" && message.text !== "") {
       parts.push(iconButton("again", "Regenerate answer", () => session.regenerate(index), { disabled: busy }));
       parts.push(el("span", { class: "stats" }));
     }
@@ -173,14 +173,14 @@ class Row {
     if (message.state === "done") return [el("p", { class: "note" }, message.error)];
     const again = el("button", { type: "button", class: "button", onclick: () => session.regenerate(index) }, icon("again"), "Try again");
     const buttons = [again];
-    if (message.error.includes("context") && !session.open.trim) {
+    if (message.problem === "full" && !session.open.trim) {
       const trim = () => {
         session.configure({ trim: true });
         session.regenerate(index);
       };
       buttons.push(el("button", { type: "button", class: "button", onclick: trim }, "Leave out the oldest messages"));
     }
-    if (message.error.includes("API key")) buttons.push(el("button", { type: "button", class: "button", onclick: this.messages.onkey }, icon("key"), "Enter the key"));
+    if (message.problem === "key") buttons.push(el("button", { type: "button", class: "button", onclick: this.messages.onkey }, icon("key"), "Enter the key"));
     return [el("div", { class: "problem" }, icon("alert"), el("p", {}, message.error), el("div", { class: "buttons" }, ...buttons))];
   }
 

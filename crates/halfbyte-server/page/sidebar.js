@@ -58,7 +58,7 @@ export class Sidebar {
     let heading = null;
     for (const conversation of found) {
       const age = ageOf(conversation.updated);
-      if (age !== heading) parts.push(el("li", { class: "age", role: "presentation" }, age));
+      if (age !== heading) parts.push(el("li", { class: "age" }, age));
       heading = age;
       parts.push(this.item(conversation));
     }
