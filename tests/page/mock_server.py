@@ -66,8 +66,9 @@ STORY = ("Once upon a time there was a little boat that lived on a quiet river. 
          "wide and shining sea.\n\n\"One day I will see it,\" said the boat. And so, when the rain had filled the river to its brim, it let go "
          "of the old wooden pier and went.")
 
-ANSWERS = {"hostile": HOSTILE, "markdown": MARKDOWN, "huge": "word *and* `code` " * 60_000, "stars": "*a **b _c [d](" * 70_000,
-           "unbroken": "x" * 1_000_000, "list": "- a\n" * 250_000}
+ANSWERS = {"hostile": HOSTILE, "markdown": MARKDOWN,
+           "huge": "word *and* `code` " * 60_000, "stars": "*a **b _c [d](" * 72_000,
+           "unbroken": "x" * 1_000_000, "list": "- a\n" * 250_000, "code": "```\n" + "    let mut value = table[index] + 1;\n" * 27_000, "rows": "| a | b |\n|---|---|\n" * 50_000}
 
 
 class Handler(BaseHTTPRequestHandler):

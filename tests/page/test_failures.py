@@ -4,7 +4,7 @@ import pytest
 from conftest import answered, ask, texts
 from playwright.sync_api import expect
 
-REFUSALS = {429: "Try again in 3 s", 503: "The server is busy", 500: "asked to fail with 500", 413: "too much text", 422: "asked to fail with 422"}
+REFUSALS = {429: "Try again in 3 s", 503: "It says: asked to fail with 503", 500: "asked to fail with 500", 413: "too much text", 422: "asked to fail with 422"}
 
 
 @pytest.mark.parametrize("status", REFUSALS)

@@ -98,7 +98,7 @@ def test_hostile_text_stays_text(page):
     expect(body).to_contain_text("[click me](javascript:window.hacked=3)")
     expect(body.locator("img, script, iframe, style, svg:not(.icon), [onerror], [onload], [onmouseover]")).to_have_count(0)
     addresses = body.locator("a").evaluate_all("links => links.map((a) => [a.protocol, a.rel, a.target])")
-    assert len(addresses) == 3 and all(address[0] in ("http:", "https:") and address[1:] == ["noopener noreferrer", "_blank"] for address in addresses)
+    assert len(addresses) == 4 and all(address[0] in ("http:", "https:") and address[1:] == ["noopener noreferrer", "_blank"] for address in addresses)
     assert page.evaluate("window.hacked") is None
     page.wait_for_timeout(100)
     page.reload()
@@ -106,7 +106,7 @@ def test_hostile_text_stays_text(page):
     assert page.evaluate("window.hacked") is None
 
 
-@pytest.mark.parametrize("name", ["huge", "stars", "unbroken", "list"])
+@pytest.mark.parametrize("name", ["huge", "stars", "unbroken", "list", "code", "rows"])
 def test_a_megabyte_does_not_freeze_the_page(page, name):
     """The longest time in which the page answers nobody is measured from inside."""
     page.evaluate("""() => { let last = performance.now(); window.longest = 0;
@@ -118,8 +118,8 @@ def test_a_megabyte_does_not_freeze_the_page(page, name):
     answered(page)
     took, longest = time.monotonic() - began, page.evaluate("window.longest")
     print(f"{name}: {took:.1f} s, longest pause {longest:.0f} ms")
-    assert len(page.locator(".is-last .body").text_content()) > 100_000
-    assert page.locator(".is-last .body *").count() < 60_000
-    assert took < 40 and longest < 3000
+    assert len(page.locator(".is-last .body").text_content()) > 300_000
+    assert page.locator(".is-last .body *").count() < 25_000
+    assert took < 40 and longest < 1500
     expect(page.locator("#input")).to_have_value("still here")
     assert len(ANSWERS[name]) >= 1_000_000

@@ -220,17 +220,35 @@ def test_an_export_is_imported_again(open_page, tmp_path):
     expect(other.locator(".item")).to_have_count(2)  # never written over
 
 
+def test_files_of_the_terminal_chat_are_read_and_written(page, tmp_path):
+    saved = {"format": "halfbyte chat", "version": 1, "model": "m.gguf", "settings": {"temperature": 0.5, "max_new_tokens": 64, "seed": None}, "messages": [
+        {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]}
+    (tmp_path / "saved.json").write_text(json.dumps(saved))
+    page.locator("#import-file").set_input_files(tmp_path / "saved.json")
+    expect(page.locator(".item")).to_have_count(1)
+    assert texts(page) == ["Hello", "Good day"]
+    page.locator("#settings-open").click()
+    expect(page.get_by_label("Longest answer")).to_have_value("64")
+    page.keyboard.press("Escape")
+    page.locator(".item").hover()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export Hello").click()
+    download.value.save_as(tmp_path / "export.json")
+    assert json.loads((tmp_path / "export.json").read_text())["messages"] == saved["messages"]
+
+
 def test_an_import_that_is_none_changes_nothing(page, tmp_path):
     good = {"messages": [{"parent": None, "role": "user", "text": "hi"}]}
     cases = {
         "{": "is not a JSON file",
         "[1]": "holds no conversations",
-        json.dumps({"format": "halfbyte-chat", "version": 2, "conversations": []}): "newer version",
-        json.dumps({"format": "halfbyte-chat", "version": 1, "conversations": [good, {"messages": [{"parent": 0, "role": "user", "text": ""}]}]}):
+        json.dumps({"format": "another", "messages": []}): "holds no conversations",
+        json.dumps({"format": "halfbyte chat", "version": 2, "conversations": []}): "newer version",
+        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [good, {"messages": [{"parent": 0, "role": "user", "text": ""}]}]}):
             "conversation 2: message 1: parent must be the number of an earlier message. Nothing was imported.",
-        json.dumps({"format": "halfbyte-chat", "version": 1, "conversations": [{"messages": [{"role": "system", "text": ""}]}]}): "role must be",
-        json.dumps({"format": "halfbyte-chat", "version": 1, "conversations": [{"messages": {"length": 1e9}}]}): "messages must be a list",
-        json.dumps({"format": "halfbyte-chat", "version": 1, "conversations": [{"messages": [{"role": "user", "text": 5}]}]}): "text must be a text",
+        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [{"messages": [{"role": "system", "text": ""}]}]}): "role must be",
+        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [{"messages": {"length": 1e9}}]}): "messages must be a list",
+        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [{"messages": [{"role": "user", "text": 5}]}]}): "text must be a text",
     }
     for content, complaint in cases.items():
         (tmp_path / "bad.json").write_text(content)

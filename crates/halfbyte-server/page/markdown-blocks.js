@@ -6,6 +6,7 @@ import { parseInline } from "./markdown-inline.js";
 
 const MAX_DEPTH = 8;
 const MAX_CELLS = 40;
+const LONG_PARAGRAPH = 20000; // characters, after which another one begins; a line beyond it is drawn as plain text
 const FENCE = /^( {0,3})(`{3,}|~{3,})[ \t]*([^`]{0,100})$/;
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t]|$)/;
 const RULE = /^ {0,3}([-*_])[ \t]*(?:\1[ \t]*){2,}$/;
@@ -14,7 +15,7 @@ const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:([ \t]{1,4})|$)/;
 const TABLE_RULE = /^:?-+:?$/;
 
 /** How many nodes a text may become: enough for a long answer, and few enough to draw at once. */
-export const newBudget = () => ({ left: 20000 });
+export const newBudget = () => ({ left: 6000 });
 
 /**
  * Reads lines into blocks, each with `line`, where it begins:
@@ -176,8 +177,13 @@ function cells(line) {
 }
 
 function readParagraph(lines, at, budget, depth) {
+  if (lines[at].length > LONG_PARAGRAPH) return { block: { kind: "plain", text: lines[at] }, next: at + 1 };
   let end = at + 1;
-  while (end < lines.length && !isBlank(lines[end]) && !interrupts(lines, end, depth)) end += 1;
+  let length = lines[at].length;
+  while (end < lines.length && length < LONG_PARAGRAPH && !isBlank(lines[end]) && !interrupts(lines, end, depth)) {
+    length += lines[end].length;
+    end += 1;
+  }
   const text = lines.slice(at, end).map((line) => line.trim()).join("\n");
   return { block: { kind: "paragraph", children: parseInline(text, budget) }, next: end };
 }

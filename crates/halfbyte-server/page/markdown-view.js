@@ -4,9 +4,11 @@
 import { copyButton, el } from "./dom.js";
 import { newBudget, parseBlocks } from "./markdown-blocks.js";
 
+const PIECE = 4000; // characters
+
 /**
- * Shows a growing text in `container`. All blocks but the last one are final: they are drawn once and left alone,
- * so a stream costs its length and not the square of it, and a selection in them survives.
+ * Shows a growing text in `container`. Blocks that no further text can change are drawn once and left alone, so a stream costs its
+ * length and not the square of it, and a selection in them survives.
  */
 export class MarkdownView {
   constructor(container) {
@@ -32,18 +34,20 @@ export class MarkdownView {
     const blocks = parseBlocks(lines, { ...this.budget });
     if (this.growCode(blocks)) return;
     for (const node of this.tail) node.remove();
-    const last = blocks.pop();
-    if (!last) return;
-    if (blocks.length > 0) {
-      this.container.append(...this.draw(blocks));
-      this.settled += lines.slice(0, last.line).reduce((sum, line) => sum + line.length + 1, 0);
-      this.budget.left -= blocks.reduce((sum, block) => sum + weight(block), 0);
+    // The last line may still grow into something else, and with it what the line before it begins (a table), so
+    // the last block that began before these two can still take in what follows. All before that one is final.
+    const open = Math.max(0, blocks.findLastIndex((block) => block.line < lines.length - 2));
+    const final = blocks.splice(0, open);
+    if (final.length > 0) {
+      this.container.append(...this.draw(final));
+      this.settled += lines.slice(0, blocks[0].line).reduce((sum, line) => sum + line.length + 1, 0);
+      this.budget.left -= final.reduce((sum, block) => sum + weight(block), 0);
     }
     const level = this.level;
-    this.tail = this.draw([last]);
-    this.level = level; // the last block is drawn again, from here
+    this.tail = this.draw(blocks);
+    this.level = level; // these blocks are drawn again, from here
     this.container.append(...this.tail);
-    this.code = last.kind === "code" ? last : null;
+    this.code = blocks.length === 1 && blocks[0].kind === "code" ? blocks[0] : null;
   }
 
   /** A code block that only got longer keeps its element: its scroll position and a selection stay. */
@@ -79,7 +83,7 @@ const DRAW = {
   heading: (block, view) =>
     el(`h${view.headingLevel(block.level)}`, { class: `heading-${Math.min(block.level, 4)}` }, ...inline(block.children)),
   rule: () => el("hr"),
-  plain: (block) => el("p", {}, block.text),
+  plain: drawPlain,
   quote: (block, view) => el("blockquote", {}, ...view.draw(block.blocks)),
   list: drawList,
   table: drawTable,
@@ -95,6 +99,21 @@ function drawList(block, view) {
   });
   if (!block.ordered) return el("ul", {}, ...items);
   return el("ol", { start: block.start === 1 ? null : block.start }, ...items);
+}
+
+/** What is too much for markdown, in pieces: the browser lays out only those that are seen. */
+function drawPlain(block) {
+  const pieces = [];
+  const { text } = block;
+  for (let at = 0; at < text.length;) {
+    const far = at + PIECE;
+    let end = text.length <= far ? text.length : Math.max(text.lastIndexOf("\n", far), at);
+    if (end === at) end = Math.max(text.lastIndexOf(" ", far), at);
+    if (end === at) end = /[\udc00-\udfff]/.test(text[far]) ? far + 1 : far; // not in the middle of a character
+    pieces.push(el("p", { class: "piece" }, text.slice(at, end)));
+    at = text[end] === "\n" ? end + 1 : end;
+  }
+  return el("div", {}, ...pieces);
 }
 
 function drawTable(block) {

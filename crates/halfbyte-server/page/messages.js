@@ -40,10 +40,11 @@ export class Messages {
 
   /** A message grew. Drawing is put off for longer, the longer it takes, so that a huge answer leaves time for the rest. */
   grow(index) {
-    const row = this.rows.get(index);
-    if (!row || this.timer) return;
+    if (this.timer) return;
     this.timer = setTimeout(() => {
       this.timer = 0;
+      const row = this.rows.get(index);
+      if (!row) return; // another conversation was opened meanwhile
       const began = performance.now();
       const follow = this.following;
       row.update(true);
@@ -98,7 +99,8 @@ export class Messages {
 class Row {
   constructor(messages, index) {
     Object.assign(this, { messages, index, session: messages.session });
-    this.message = this.session.open.messages[index];
+    this.conversation = this.session.open;
+    this.message = this.conversation.messages[index];
     const own = this.message.role === "user";
     this.body = el("div", { class: own ? "body own" : "body prose" });
     this.notes = el("div", { class: "notes" });
@@ -119,7 +121,7 @@ class Row {
     element.classList.toggle("is-waiting", running && message.text === "");
     this.markdown?.update(message.text);
     // What stands below changes seldom; drawing it anew for every word would also take the focus from it.
-    const count = siblings(this.session.open, this.index).length;
+    const count = siblings(this.conversation, this.index).length;
     const busy = Boolean(this.session.answer);
     const key = JSON.stringify([message.state, message.error, count, busy, last]);
     if (this.drawn !== key) {
@@ -157,7 +159,7 @@ class Row {
 
   /** The arrows between versions of this message, when there are several. */
   branches(busy) {
-    const all = siblings(this.session.open, this.index);
+    const all = siblings(this.conversation, this.index);
     if (all.length < 2) return null;
     const at = all.indexOf(this.index);
     const to = (place, arrow) => () => this.messages.choose(all[place], arrow);

@@ -23,8 +23,8 @@ export class Settings {
     if (typeof stored === "string") this.takeKey(stored);
     byId("keep-key").checked = recall("key") !== null;
     for (const id of ["key", "keep-key"]) byId(id).addEventListener("change", () => this.enterKey());
-    byId("key-form").addEventListener("submit", (event) => {
-      if (event.submitter?.value === "cancel") return;
+    byId("key-cancel").addEventListener("click", () => byId("key-dialog").close());
+    byId("key-form").addEventListener("submit", () => {
       byId("key").value = byId("key-asked").value;
       byId("keep-key").checked = byId("keep-key-asked").checked;
       this.enterKey();
