@@ -71,9 +71,7 @@ impl Person {
     /// Waits for `text`.
     #[track_caller]
     fn sees(&mut self, text: &str) -> &mut Self {
-        if let Err(error) = self.terminal.exp_string(text) {
-            panic!("no {text:?}: {error}");
-        }
+        self.terminal.exp_string(text).expect(text);
         self
     }
 

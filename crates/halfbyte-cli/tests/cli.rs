@@ -1,5 +1,6 @@
 //! The `halfbyte` binary as a shell sees it: exit status, standard output, standard error.
 
+mod chat;
 mod program;
 
 use std::io::Read;

@@ -66,7 +66,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "/set",
         arguments: "[NAME [VALUE]]",
-        help: "change an option ('default' sets it back); without VALUE, show it; alone, show all",
+        help: "change an option; without VALUE, show it; alone, show all",
         completions: |start| completion::words(start, SETTINGS.iter().map(|setting| setting.name)),
         run: set,
     },
@@ -135,8 +135,9 @@ fn help() -> String {
 }
 
 const INPUT_HELP: &str = "\
-Several lines are one message after a backslash at the end of a line, after Alt+Enter, between
-two \"\"\", or pasted. Ctrl-C stops an answer. Tab completes commands, options and files.";
+Several lines are one message after a backslash at the end of a line, after
+Alt+Enter, between two \"\"\", or pasted. Ctrl-C stops an answer. Tab completes
+commands, options and files.";
 
 fn set(talk: &mut Talk, arguments: &str) -> anyhow::Result<Next> {
     let (name, text) = arguments.split_once(char::is_whitespace).unwrap_or((arguments, ""));
@@ -148,6 +149,7 @@ fn set(talk: &mut Talk, arguments: &str) -> anyhow::Result<Next> {
             let row = format_args!("{:width$}  {value:<8}  {}", setting.name, setting.help);
             talk.screen().tell(row);
         }
+        talk.screen().tell("A value of 'default' sets an option back.");
         return Ok(Next::GoOn);
     }
     let setting = settings::find(name)?;
@@ -162,7 +164,7 @@ fn set(talk: &mut Talk, arguments: &str) -> anyhow::Result<Next> {
     Ok(Next::GoOn)
 }
 
-fn save(talk: &mut Talk, file: &str, replace: bool) -> anyhow::Result<Next> {
+fn save(talk: &Talk, file: &str, replace: bool) -> anyhow::Result<Next> {
     let path = saved::path(file)?;
     saved::save(talk.chat(), &path, replace)?;
     let n_messages = talk.chat().messages().len();
@@ -202,6 +204,6 @@ mod tests {
             assert!(help.lines().any(|line| line.starts_with(&row)), "{row}");
             assert!(help.contains(command.help));
         }
-        assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() < 80), "{help}");
     }
 }

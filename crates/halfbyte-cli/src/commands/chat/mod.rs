@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// Keep no history of what is typed, and read none.
     #[arg(long)]
     no_history: bool,
-    /// When to use colours; 'auto' also asks NO_COLOR and TERM.
+    /// When to use colours; 'auto': on terminals, unless the environment wants none.
     #[arg(long, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
     #[command(flatten)]
@@ -64,7 +64,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     let model = args.loading.load()?;
     let template = template(&model, args.template.as_deref())?;
     let mut chat = Chat::new(model.session(), template, config);
-    chat.set_hooks(Hooks::cancelled_by(cancel));
     if let Some(system) = &args.system {
         chat.set_system(system);
     }
@@ -72,7 +71,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
     cancel.check()?;
     let interactive = std::io::stdin().is_terminal();
     let screen = Screen::new(args.color, interactive);
-    let mut talk = Talk::new(chat, screen, cancel);
+    let reading = screen.reading();
+    let progress = Some(screen::progress(&reading));
+    chat.set_hooks(Hooks { progress, ..Hooks::cancelled_by(cancel) });
+    let mut talk = Talk::new(chat, screen, reading, cancel);
     if !interactive {
         return follow(&mut talk);
     }

@@ -59,7 +59,7 @@ pub(super) fn save(chat: &Chat, path: &Path, replace: bool) -> anyhow::Result<()
     }
     let write = || {
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        let mut file = NamedTempFile::new_in(folder.unwrap_or_else(|| Path::new(".")))?;
         serde_json::to_writer_pretty(&mut file, &to_json(chat))?;
         file.write_all(b"\n")?;
         let kept = if replace { file.persist(&target) } else { file.persist_noclobber(&target) };
@@ -78,7 +78,9 @@ pub(super) fn load(
     path: &Path,
     config: &GenerationConfig,
 ) -> anyhow::Result<(Vec<Message>, GenerationConfig)> {
-    let text = super::super::read_file(path)?;
+    // A pipe might never end.
+    ensure!(!path.exists() || path.is_file(), "{} is no file", path.display());
+    let text = crate::commands::read_file(path)?;
     let wrong = || format!("{} is no saved conversation", path.display());
     let file = serde_json::from_str(&text).with_context(wrong)?;
     from_json(&file, config).with_context(wrong)

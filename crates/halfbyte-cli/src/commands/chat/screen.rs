@@ -7,6 +7,8 @@ use std::io::{self, IsTerminal};
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use clap::ColorChoice;
+use halfbyte::{PROMPT_CHUNK, Progress};
+use indicatif::ProgressBar;
 
 use crate::output;
 
@@ -59,6 +61,11 @@ impl Screen {
         if self.terminal { output::print(harmless(text)) } else { output::print(text) }
     }
 
+    /// A bar for prompts that take long to read.
+    pub(super) fn reading(self) -> ProgressBar {
+        if self.interactive { output::bar("reading", false) } else { ProgressBar::hidden() }
+    }
+
     /// Tells what was asked for.
     pub(super) fn tell(self, text: impl Display) {
         output::note(text);
@@ -85,6 +92,21 @@ impl Screen {
     pub(super) fn command(self, word: &str) -> String {
         styled(self.typed, COMMAND_STYLE, word)
     }
+}
+
+/// Shows on `bar` how far a prompt is read, if that is more than one pass's work.
+pub(super) fn progress(bar: &ProgressBar) -> Progress {
+    let bar = bar.clone();
+    Progress::new(move |done, total| {
+        if done < total && total > PROMPT_CHUNK as u64 {
+            if bar.is_finished() {
+                bar.reset();
+            }
+            output::advance(&bar, done, total);
+        } else if !bar.is_finished() {
+            bar.finish_and_clear();
+        }
+    })
 }
 
 fn is_colored(choice: anstream::ColorChoice) -> bool {

@@ -27,37 +27,37 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "temperature",
-        help: "a number; 0 always takes the most probable token",
+        help: "a number; 0 takes the most probable token",
         get: |c| number(c.temperature),
         set: |c, v| assign(&mut c.temperature, v),
     },
     Setting {
         name: "top_k",
-        help: "draw from this many most probable tokens; 0 from all",
+        help: "draw from this many tokens; 0 from all",
         get: |c| json!(c.top_k),
         set: |c, v| assign(&mut c.top_k, v),
     },
     Setting {
         name: "top_p",
-        help: "draw from the most probable tokens that sum to this number; 1 from all",
+        help: "draw from tokens that sum to this; 1 from all",
         get: |c| number(c.top_p),
         set: |c, v| assign(&mut c.top_p, v),
     },
     Setting {
         name: "min_p",
-        help: "draw from tokens at least this number as probable as the best",
+        help: "draw from tokens this probable beside the best",
         get: |c| number(c.min_p),
         set: |c, v| assign(&mut c.min_p, v),
     },
     Setting {
         name: "typical_p",
-        help: "draw from the most typical tokens that sum to this number; 1 from all",
+        help: "draw from typical tokens that sum to this",
         get: |c| number(c.typical_p),
         set: |c, v| assign(&mut c.typical_p, v),
     },
     Setting {
         name: "repetition_penalty",
-        help: "a number to divide the logits of repeated tokens by; 1 for none",
+        help: "divide the logits of repeated tokens by this",
         get: |c| number(c.repetition_penalty),
         set: |c, v| assign(&mut c.repetition_penalty, v),
     },
@@ -69,19 +69,19 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "presence_penalty",
-        help: "a number to take from the logits of tokens that were there",
+        help: "take this from the logits of tokens seen",
         get: |c| number(c.presence_penalty),
         set: |c, v| assign(&mut c.presence_penalty, v),
     },
     Setting {
         name: "frequency_penalty",
-        help: "a number to take from the logits for each time that a token was there",
+        help: "take this for each time that a token was seen",
         get: |c| number(c.frequency_penalty),
         set: |c, v| assign(&mut c.frequency_penalty, v),
     },
     Setting {
         name: "logit_bias",
-        help: "ID=VALUE, or a list [\"ID=VALUE\", …]: what to add to the logits of tokens",
+        help: "ID=VALUE or a list [\"ID=VALUE\"], added to logits",
         get: |c| c.logit_bias.iter().map(|&(id, bias)| LogitBias(id, bias).to_string()).collect(),
         set: |c, v| {
             let bias = |text: String| text.parse().ok().map(|LogitBias(id, bias)| (id, bias));
@@ -91,13 +91,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "seed",
-        help: "a whole number for the same text again, or null for a new one each time",
+        help: "a number for the same text again, or null",
         get: |c| json!(c.seed),
         set: |c, v| assign(&mut c.seed, v),
     },
     Setting {
         name: "stop",
-        help: "a text to stop before, or a list [\"TEXT\", …]",
+        help: "a text to stop before, or a list [\"A\", \"B\"]",
         get: |c| json!(c.stop),
         set: |c, v| {
             c.stop = texts(v)?;
@@ -106,7 +106,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "context_policy",
-        help: "when the context is full: drop_oldest_turns, shift (drop the oldest half) or error",
+        help: "when full: drop_oldest_turns, shift or error",
         get: |c| {
             let policy = c.context_policy.unwrap_or(ContextPolicy::DropOldestTurns);
             POLICIES.iter().find(|(_, p)| *p == policy).map_or(Value::Null, |(name, _)| json!(name))

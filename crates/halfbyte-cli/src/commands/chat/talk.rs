@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use halfbyte::generate::{Timings, Usage};
 use halfbyte::{Cancel, Chat, Error, FinishReason, Generation, GenerationConfig, Message, Role};
+use indicatif::ProgressBar;
 
 use super::commands::{self, Next};
 use super::input::{Input, parse};
@@ -15,6 +16,8 @@ use crate::output;
 pub(super) struct Talk {
     chat: Chat,
     screen: Screen,
+    /// Shows how far the prompt is read.
+    reading: ProgressBar,
     cancel: &'static Cancel,
     last: Option<Answer>,
     total: Total,
@@ -39,8 +42,13 @@ struct Total {
 }
 
 impl Talk {
-    pub(super) fn new(chat: Chat, screen: Screen, cancel: &'static Cancel) -> Self {
-        Self { chat, screen, cancel, last: None, total: Total::default() }
+    pub(super) fn new(
+        chat: Chat,
+        screen: Screen,
+        reading: ProgressBar,
+        cancel: &'static Cancel,
+    ) -> Self {
+        Self { chat, screen, reading, cancel, last: None, total: Total::default() }
     }
 
     pub(super) fn screen(&self) -> Screen {
@@ -69,7 +77,7 @@ impl Talk {
         let n_dropped = self.chat.n_dropped();
         self.cancel.reset();
         let generation = self.chat.say(text).map_err(advised)?;
-        let outcome = show(generation, self.screen)?;
+        let outcome = show(generation, self.screen, &self.reading)?;
         self.finish(outcome, n_before, &[], n_dropped)
     }
 
@@ -80,7 +88,7 @@ impl Talk {
         let old = self.chat.messages_mut().split_off(n_kept);
         self.cancel.reset();
         let outcome = match self.chat.answer() {
-            Ok(generation) => show(generation, self.screen)?,
+            Ok(generation) => show(generation, self.screen, &self.reading)?,
             Err(error) => {
                 self.chat.messages_mut().extend(old);
                 return Err(advised(error));
@@ -188,7 +196,7 @@ impl Talk {
         self.screen.tell(format_args!("model     {model}, {}", template(chat)));
         let (n_messages, n_dropped) = (chat.messages().len(), chat.n_dropped());
         self.screen.tell(format_args!(
-            "context   {} of {} tokens; {n_messages} messages, {n_dropped} of them without room",
+            "context   {} of {} tokens; {n_messages} messages, {n_dropped} of them left out",
             session.tokens().len(),
             session.context_length(),
         ));
@@ -207,14 +215,19 @@ impl Talk {
         }
         let Total { answers, tokens, time } = &self.total;
         let time = time.as_secs_f64();
-        self.screen
-            .tell(format_args!("in all    {answers} answers, {tokens} new tokens, {time:.1} s"));
+        self.screen.tell(format_args!(
+            "in all    answers: {answers}, new tokens: {tokens}, seconds: {time:.1}"
+        ));
         Ok(Next::GoOn)
     }
 }
 
 /// Shows an answer as it comes. Only a screen that takes no more text is an error here.
-fn show(mut generation: Generation<'_>, screen: Screen) -> anyhow::Result<(Answer, Option<Error>)> {
+fn show(
+    mut generation: Generation<'_>,
+    screen: Screen,
+    reading: &ProgressBar,
+) -> anyhow::Result<(Answer, Option<Error>)> {
     let mut failed = None;
     let mut is_empty = true;
     for piece in &mut generation {
@@ -226,6 +239,8 @@ fn show(mut generation: Generation<'_>, screen: Screen) -> anyhow::Result<(Answe
             Err(error) => failed = Some(error),
         }
     }
+    // Whoever stopped it before its first token finds the bar there.
+    reading.finish_and_clear();
     if failed.is_none() || !is_empty {
         output::print("\n")?;
     }
