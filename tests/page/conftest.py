@@ -100,7 +100,10 @@ def page(open_page):
 def ask(page, text, wait=True):
     """Sends a text as a person does, and waits until its answer is complete."""
     page.locator("#input").fill(text)
-    page.keyboard.press("Enter")
+    if page.evaluate("matchMedia('(pointer: coarse)').matches"):
+        page.locator("#send").click()
+    else:
+        page.keyboard.press("Enter")
     if wait:
         answered(page)
 

@@ -130,6 +130,8 @@ def test_nothing_is_wider_than_the_screen(open_page, width):
 def test_on_a_phone_the_list_covers_and_goes(open_page):
     page = open_page(**PHONE)
     expect(page.locator("#sidebar")).to_be_hidden()
+    page.locator("#input").press("Enter")
+    expect(page.locator("#input")).to_have_value("\n")  # without Shift there is no other way to a new line
     ask(page, "Hello")
     page.locator("#sidebar-open").click()
     expect(page.locator("#sidebar-close")).to_be_focused()

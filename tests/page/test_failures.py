@@ -100,6 +100,15 @@ def test_an_answer_at_its_limit_says_so(page):
     expect(page.locator(".note")).to_contain_text("longest length")
 
 
+def test_a_server_that_came_back_with_another_model_is_asked_for_that(page, server):
+    server.models, server.failures = ["another"], [404]
+    ask(page, "Hello")
+    expect(page.locator("#model")).to_have_text("another")
+    page.get_by_role("button", name="Try again").click()
+    answered(page)
+    assert [chat["model"] for chat in server.chats()] == ["stories-q4_0", "another"]
+
+
 def test_damaged_records_are_left_out_and_left_alone(page):
     ask(page, "Good one")
     page.wait_for_timeout(100)

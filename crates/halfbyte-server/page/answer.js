@@ -1,7 +1,7 @@
 // One answer being written: asks the server, puts what comes into the message, and measures it.
 
-import { countTokens, streamAnswer } from "./api.js";
-import { promptFor } from "./conversation.js";
+import { countTokens, RequestError, streamAnswer } from "./api.js";
+import { MAX_TEXT, promptFor } from "./conversation.js";
 
 const OVERHEAD = 12; // tokens that a template puts around one message, at most in those we know
 
@@ -48,6 +48,7 @@ export class Answer {
         const now = performance.now();
         if (pieces === 0) first = now;
         pieces += 1;
+        if (message.text.length + event.text.length > MAX_TEXT) throw tooLong();
         message.text += event.text;
         // Until the server has counted, a piece counts as a token.
         message.usage = { prompt: message.usage?.prompt ?? 0, answer: pieces, seconds: (now - first) / 1000 };
@@ -90,6 +91,8 @@ export class Answer {
     return [...messages.slice(0, fixed), ...messages.slice(from)];
   }
 }
+
+const tooLong = () => new RequestError("server", "The answer is longer than this page keeps.", "Set the longest answer in the settings.");
 
 const LIMIT_NOTE = "The answer reached its longest length. The settings can allow more.";
 

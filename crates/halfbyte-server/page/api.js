@@ -17,12 +17,16 @@ export class RequestError extends Error {
   }
 }
 
-/** The models: [{id, contextLength}]. */
+/** The models: [{id, contextLength, about}]. */
 export async function listModels() {
   const answer = await json(await request("v1/models"));
   const models = (Array.isArray(answer?.data) ? answer.data : []).filter((model) => typeof model?.id === "string");
   if (models.length === 0) throw new RequestError("server", "The server names no model.", "Start it again, with a model: halfbyte serve -m MODEL.");
-  return models.map(({ id, context_length: length }) => ({ id, contextLength: Number.isInteger(length) && length > 0 ? length : null }));
+  return models.map(({ id, context_length: length, architecture, chat_template: template }) => {
+    const contextLength = Number.isInteger(length) && length > 0 ? length : null;
+    const about = [architecture, contextLength && `context of ${contextLength} tokens`, template && `template ${template}`];
+    return { id, contextLength, about: about.filter(Boolean).join(", ") };
+  });
 }
 
 /** How many tokens a text has. */

@@ -3,7 +3,7 @@
 import { listModels } from "./api.js";
 import { Composer } from "./composer.js";
 import { shownPath } from "./conversation.js";
-import { byId, el, toast } from "./dom.js";
+import { byId, el, focusField, toast } from "./dom.js";
 import { Messages } from "./messages.js";
 import { Meter } from "./meter.js";
 import { Session } from "./session.js";
@@ -44,6 +44,7 @@ async function keyEntered() {
 function showModels(models) {
   const chosen = models.find((model) => model.id === session.model.id) ?? models[0];
   session.model = chosen;
+  byId("model").title = chosen.about;
   if (models.length === 1) {
     byId("model").textContent = chosen.id;
     return;
@@ -90,9 +91,10 @@ function listenToButtons() {
   for (const button of document.querySelectorAll("[data-suggestion]")) {
     button.addEventListener("click", () => composer.sendText(button.textContent.trim()));
   }
-  // A key that was missing is asked for as soon as the server says so.
   session.addEventListener("running", ({ detail }) => {
-    if (detail?.failure?.kind === "key") settings.askKey();
+    const kind = detail?.failure?.kind;
+    if (kind === "key") settings.askKey();
+    if (kind === "refused") connect(); // the server may have been started again with another model
   });
   let told = false;
   session.addEventListener("unkept", () => {
@@ -115,7 +117,7 @@ async function start() {
   session.show(session.conversations.get(recall("open")));
   composer.switched(true);
   await connect();
-  if (!byId("key-dialog").open) composer.input.focus();
+  if (!byId("key-dialog").open) focusField();
   document.body.classList.add("is-ready");
 }
 

@@ -1,16 +1,21 @@
 // Where the person writes: the field, its draft, and text files that go along.
 
-import { shownPath } from "./conversation.js";
-import { announce, byId, el, icon, iconButton, readableSize, toast } from "./dom.js";
+import { MAX_TEXT, shownPath } from "./conversation.js";
+import { announce, byId, el, fitHeight, focusField, icon, iconButton, readableSize, toast } from "./dom.js";
 import { recallDraft, rememberDraft } from "./store.js";
 
+const MOST_FILES = 20;
 const LARGEST_FILE = 1_000_000; // bytes; a file beyond this fits into no context that this server could hold
 
 export class Composer {
-  /** `onescape` and `oneditlast` are asked for the keys Escape and up; `meter` counts what is written. */
+  /** `oneditlast` is called for the key up in an empty field; `meter` counts what is written. */
   constructor(session, meter, { oneditlast }) {
     Object.assign(this, { session, meter, oneditlast, files: [], owner: session.open.id });
     this.input = byId("input");
+    this.input.maxLength = MAX_TEXT;
+    // A phone has no Shift+Enter, so there Enter begins a line, and the button sends.
+    this.touch = matchMedia("(pointer: coarse)");
+    this.input.enterKeyHint = this.touch.matches ? "enter" : "send";
     this.input.addEventListener("input", () => this.written());
     this.input.addEventListener("keydown", (event) => this.key(event));
     byId("composer").addEventListener("submit", (event) => {
@@ -19,13 +24,14 @@ export class Composer {
     });
     byId("stop").addEventListener("click", () => {
       session.stop();
-      this.input.focus();
+      focusField();
     });
     byId("attach").addEventListener("click", () => byId("file").click());
     byId("file").addEventListener("change", ({ target }) => {
       this.addFiles([...target.files]);
       target.value = "";
     });
+    addEventListener("pagehide", () => this.keepDraft());
     session.addEventListener("path", () => this.switched());
     session.addEventListener("running", () => this.drawButtons());
     this.listenToDrops();
@@ -35,6 +41,7 @@ export class Composer {
   /** Another conversation is open: its own draft comes into the field. */
   switched(first = false) {
     if (!first && this.owner === this.session.open.id) return;
+    if (!first) this.keepDraft();
     this.owner = this.session.open.id;
     this.files = [];
     this.input.value = recallDraft(this.draftName());
@@ -48,15 +55,23 @@ export class Composer {
     return this.session.conversations.has(this.owner) ? this.owner : "new";
   }
 
-  written() {
+  /** Every pause in writing keeps the draft, and so does leaving. */
+  keepDraft() {
+    clearTimeout(this.timer);
     rememberDraft(this.draftName(), this.input.value);
+  }
+
+  written() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.keepDraft(), 300);
+    fitHeight(this.input);
     this.drawButtons();
     this.meter.count(this.input.value, this.files);
   }
 
   key(event) {
     if (event.isComposing) return; // Enter then ends a word of an input method
-    if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
+    if (event.key === "Enter" && !event.shiftKey && !event.altKey && !this.touch.matches) {
       event.preventDefault();
       this.send();
     } else if (event.key === "ArrowUp" && this.input.value === "" && this.oneditlast()) {
@@ -68,14 +83,14 @@ export class Composer {
     const text = this.input.value;
     if (this.session.answer || (text.trim() === "" && this.files.length === 0)) return;
     const { files } = this;
-    rememberDraft(this.draftName(), "");
     this.files = [];
     this.input.value = "";
+    this.keepDraft();
     this.drawFiles();
     this.session.send(text.trim(), files.map(({ name, text: content }) => ({ name, text: content })));
     this.written();
     announce("Sent. The model is answering.");
-    this.input.focus();
+    focusField();
   }
 
   /** Puts a text into the field, as the suggestions do, and sends it. */
@@ -91,14 +106,15 @@ export class Composer {
     byId("send").hidden = running;
     byId("send").disabled = this.input.value.trim() === "" && this.files.length === 0;
     stop.hidden = !running;
-    if (hadFocus && !running) this.input.focus();
+    if (hadFocus && !running) focusField();
     this.meter.show(shownPath(this.session.open));
   }
 
   async addFiles(files) {
     for (const file of files) {
       try {
-        this.files.push({ name: file.name, size: file.size, text: await readText(file) });
+        if (this.files.length >= MOST_FILES) throw new Error(`At most ${MOST_FILES} files can go along; ${file.name} does not.`);
+        this.files.push({ name: file.name.slice(0, 255), size: file.size, text: await readText(file) });
         announce(`${file.name} goes along with the next message`);
       } catch (error) {
         toast(error.message, { seconds: 15 });
@@ -106,7 +122,7 @@ export class Composer {
     }
     this.drawFiles();
     this.written();
-    this.input.focus();
+    focusField();
   }
 
   drawFiles() {
@@ -116,7 +132,7 @@ export class Composer {
           this.files = this.files.filter((other) => other !== file);
           this.drawFiles();
           this.written();
-          this.input.focus();
+          focusField();
         }))));
   }
 

@@ -35,6 +35,11 @@ export function iconButton(name, label, onclick, properties = {}) {
 
 export const byId = (id) => document.getElementById(id);
 
+/** Lets the person write on. On a touch screen that would open the keyboard over the answer, so only the focus is kept somewhere. */
+export function focusField() {
+  byId(matchMedia("(pointer: coarse)").matches ? "scroller" : "input").focus({ preventScroll: true });
+}
+
 /** Copies to the clipboard. The modern way exists only on https and localhost, so there is the old one too. */
 export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
@@ -63,6 +68,13 @@ export function copyButton(label, text, properties = {}) {
     setTimeout(() => button.replaceChildren(icon("copy")), 1500);
   }, properties);
   return button;
+}
+
+/** Makes a field as high as its text, where the style sheet's `field-sizing` is not known. */
+export function fitHeight(field) {
+  if (CSS.supports("field-sizing", "content")) return;
+  field.style.height = "auto";
+  field.style.height = `${field.scrollHeight}px`;
 }
 
 /** Tells screen readers, without moving the focus. */

@@ -1,11 +1,13 @@
 // Draws the open conversation. A row stays as long as its message is shown, so that only what changed is drawn.
 
 import { speedOf } from "./answer.js";
-import { shownPath, siblings } from "./conversation.js";
-import { announce, copyButton, el, icon, iconButton, readableSize } from "./dom.js";
+import { MAX_TEXT, shownPath, siblings } from "./conversation.js";
+import { announce, copyButton, el, fitHeight, focusField, icon, iconButton, readableSize } from "./dom.js";
 import { MarkdownView } from "./markdown-view.js";
 
 const NEAR_END = 80; // pixels: who is this near the end wants to follow it
+
+const LONG = 2000; // characters of a message of the person
 
 export class Messages {
   /** `scroller` scrolls, `list` holds the rows, `jump` is the button to the end. `onkey` asks for a key. */
@@ -102,7 +104,8 @@ class Row {
     this.conversation = this.session.open;
     this.message = this.conversation.messages[index];
     const own = this.message.role === "user";
-    this.body = el("div", { class: own ? "body own" : "body prose" });
+    const long = own && this.message.text.length > LONG; // scrolls by itself, so that the answer is not far away
+    this.body = el("div", { class: own ? "body own" : "body prose", ...(long && { tabindex: "0", role: "group", "aria-label": "Your message" }) });
     this.notes = el("div", { class: "notes" });
     this.foot = el("div", { class: "foot" });
     this.element = el("article", { class: own ? "message from-user" : "message from-model" },
@@ -143,7 +146,7 @@ class Row {
   }
 
   footParts(running, busy) {
-    const { message, session, index } = this;
+    const { message } = this;
     if (running) return [el("span", { class: "stats" })];
     const parts = [this.branches(busy)];
     if (message.text !== "") {
@@ -151,7 +154,7 @@ class Row {
       parts.push(iconButton("edit", "Edit message", () => this.edit(), { disabled: busy }));
     }
     if (message.role === "assistant" && message.text !== "") {
-      parts.push(iconButton("again", "Regenerate answer", () => session.regenerate(index), { disabled: busy }));
+      parts.push(iconButton("again", "Regenerate answer", () => this.again(), { disabled: busy }));
       parts.push(el("span", { class: "stats" }));
     }
     return parts;
@@ -170,15 +173,15 @@ class Row {
   }
 
   noteParts() {
-    const { message, session, index } = this;
+    const { message, session } = this;
     if (!message.error) return [];
     if (message.state === "done") return [el("p", { class: "note" }, message.error)];
-    const again = el("button", { type: "button", class: "button", onclick: () => session.regenerate(index) }, icon("again"), "Try again");
+    const again = el("button", { type: "button", class: "button", onclick: () => this.again() }, icon("again"), "Try again");
     const buttons = [again];
     if (message.problem === "full" && !session.open.trim) {
       const trim = () => {
         session.configure({ trim: true });
-        session.regenerate(index);
+        this.again();
       };
       buttons.push(el("button", { type: "button", class: "button", onclick: trim }, "Leave out the oldest messages"));
     }
@@ -186,11 +189,16 @@ class Row {
     return [el("div", { class: "problem" }, icon("alert"), el("p", {}, message.error), el("div", { class: "buttons" }, ...buttons))];
   }
 
+  again() {
+    this.session.regenerate(this.index);
+    focusField(); // the button that had the focus is gone
+  }
+
   edit() {
     if (this.editing || this.session.answer) return;
     this.editing = true;
     const own = this.message.role === "user";
-    const field = el("textarea", { class: "edit-field", "aria-label": "Edit message", rows: "2" });
+    const field = el("textarea", { class: "edit-field", "aria-label": "Edit message", rows: "2", maxlength: MAX_TEXT });
     field.value = this.message.text;
     const close = () => {
       this.editing = false;
@@ -201,13 +209,13 @@ class Row {
     const submit = () => {
       close();
       if (field.value.trim() !== "" && field.value !== this.message.text) this.session.edit(this.index, field.value);
-      document.getElementById("input").focus();
+      focusField();
     };
     field.addEventListener("keydown", (event) => {
       if (event.key === "Escape") {
         event.stopPropagation();
         close();
-        document.getElementById("input").focus();
+        focusField();
       } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing && own) {
         event.preventDefault();
         submit();
@@ -218,6 +226,8 @@ class Row {
       el("button", { type: "button", class: "button primary", onclick: submit }, own ? "Send" : "Save")));
     this.body.replaceWith(form);
     this.foot.replaceChildren();
+    field.addEventListener("input", () => fitHeight(field));
+    fitHeight(field);
     field.focus();
     field.setSelectionRange(field.value.length, field.value.length);
   }

@@ -17,6 +17,8 @@ export class Session extends EventTarget {
     super();
     this.conversations = new Map();
     this.answers = new Map(); // by the conversation's id
+    this.saving = new Map(); // how many savings are under way, by id: what the store says of these is old
+    this.deleted = new Set();
     this.model = { id: "", contextLength: null };
     this.open = this.blank();
     // Other windows of this page write to the same store; whoever saves tells the others.
@@ -35,11 +37,14 @@ export class Session extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** Reads all from the store again, but for conversations that are being answered here. Gives how many are damaged. */
+  /** Reads all from the store again, but for conversations that are being changed here. Gives how many are damaged. */
   async load() {
     const { conversations, damaged } = await loadAll();
     const read = new Map(conversations.map((conversation) => [conversation.id, conversation]));
-    for (const id of this.answers.keys()) if (this.conversations.has(id)) read.set(id, this.conversations.get(id));
+    for (const id of this.deleted) read.delete(id);
+    for (const id of [...this.answers.keys(), ...this.saving.keys()]) {
+      if (this.conversations.has(id)) read.set(id, this.conversations.get(id));
+    }
     const opened = this.conversations.has(this.open.id);
     this.conversations = read;
     const again = read.get(this.open.id);
@@ -141,10 +146,14 @@ export class Session extends EventTarget {
   }
 
   async keep(conversation) {
-    if (!this.conversations.has(conversation.id)) return; // deleted meanwhile
+    const { id } = conversation;
+    if (!this.conversations.has(id)) return; // deleted meanwhile
+    this.saving.set(id, (this.saving.get(id) ?? 0) + 1);
     const kept = await save(conversation);
+    this.saving.set(id, this.saving.get(id) - 1);
+    if (this.saving.get(id) === 0) this.saving.delete(id);
     if (!kept) this.tell("unkept");
-    else this.channel?.postMessage(conversation.id);
+    else this.channel?.postMessage(id);
   }
 
   rename(id, title) {
@@ -160,6 +169,7 @@ export class Session extends EventTarget {
     const conversation = this.conversations.get(id);
     this.answers.get(id)?.stop();
     this.conversations.delete(id);
+    this.deleted.add(id);
     if (this.open.id === id) this.show();
     else this.tell("list");
     await remove(id);
@@ -171,6 +181,7 @@ export class Session extends EventTarget {
   add(conversations) {
     for (const conversation of conversations) {
       this.conversations.set(conversation.id, conversation);
+      this.deleted.delete(conversation.id);
       this.keep(conversation);
     }
     if (conversations.length > 0) this.show(conversations[0]);

@@ -1,7 +1,7 @@
 // The settings of the open conversation, the theme, and the key for the server.
 
 import { useKey } from "./api.js";
-import { SAMPLING } from "./conversation.js";
+import { MAX_TEXT, SAMPLING } from "./conversation.js";
 import { byId, el } from "./dom.js";
 import { recall, remember } from "./store.js";
 
@@ -11,6 +11,7 @@ export class Settings {
     Object.assign(this, { session, onkey, dialog: byId("settings") });
     this.fields = SAMPLING.map((setting) => samplingField(setting, () => this.keep()));
     byId("sampling").append(...this.fields.map((field) => field.element));
+    byId("system").maxLength = MAX_TEXT;
     byId("system").addEventListener("input", () => this.keep());
     byId("trim").addEventListener("change", () => this.keep());
     byId("reset").addEventListener("click", () => this.reset());

@@ -1,6 +1,6 @@
 // The list of conversations: search, rename, delete, and files to and from it.
 
-import { byId, el, iconButton, toast } from "./dom.js";
+import { byId, el, focusField, iconButton, toast } from "./dom.js";
 import { exportConversations, importConversations } from "./transfer.js";
 
 const DAY = 86_400_000;
@@ -40,7 +40,7 @@ export class Sidebar {
   startNew() {
     this.session.show();
     this.closeCover();
-    byId("input").focus();
+    focusField();
   }
 
   search() {
@@ -77,7 +77,7 @@ export class Sidebar {
     const name = title || "Untitled";
     const open = () => {
       this.session.show(conversation);
-      if (this.closeCover()) byId("input").focus();
+      if (this.closeCover()) focusField();
     };
     const row = el("li", { class: current ? "item is-current" : "item" },
       el("button", { type: "button", class: "item-name", title: name, "aria-current": current && "true", "data-focus": `open ${id}`, onclick: open },

@@ -48,7 +48,7 @@ export async function importConversations(file, takenIds) {
       takenIds.add(conversation.id);
       return conversation;
     } catch (error) {
-      throw new Error(`${file.name}, conversation ${at + 1}: ${error.message}. Nothing was imported.`);
+      throw new Error(`${file.name}, conversation ${at + 1}: ${error.message}. Nothing was imported.`, { cause: error });
     }
   });
 }
