@@ -1,6 +1,7 @@
 //! `halfbyte chat` at a terminal: editing, keys, signals, sizes. The terminal is a pseudo-terminal.
 #![cfg(unix)]
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -209,6 +210,22 @@ fn a_turn_that_fails_says_what_to_do_and_the_conversation_goes_on() {
     person.types("/nonsense\r").sees("/help lists them").sees(PASTE_ON).says("Goodbye.");
     let said = person.contents();
     assert_eq!((said.len(), said[0].as_str(), said[2].as_str()), (4, "Hello.", "Goodbye."));
+    person.types(CTRL_D);
+    person.leaves();
+}
+
+#[test]
+fn bytes_that_are_no_text_cost_a_line_and_not_the_conversation() {
+    let home = home();
+    let mut person = Person::start(home.path(), &["-n", "1"]);
+    person.says("Hello.");
+    let mut keys = person.terminal.process().get_file_handle().expect("the terminal");
+    keys.write_all(b"caf\xe9!\r").expect("the terminal takes keys");
+    person.sees("not UTF-8").sees(PASTE_ON);
+    // Whatever is left of that line.
+    person.types(CTRL_C).sees(PASTE_ON).says("Goodbye.");
+    let said = person.contents();
+    assert_eq!((said[0].as_str(), said[said.len() - 2].as_str()), ("Hello.", "Goodbye."));
     person.types(CTRL_D);
     person.leaves();
 }

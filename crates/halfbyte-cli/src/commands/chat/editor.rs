@@ -1,11 +1,12 @@
 //! Line editing at a terminal.
 
 use std::borrow::Cow;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::anyhow;
 use rustyline::completion::{Completer, Pair};
 use rustyline::config::{Behavior, BellStyle, ColorMode, CompletionType};
 use rustyline::error::ReadlineError;
@@ -87,6 +88,10 @@ impl Person {
                     }
                     wants_to_leave = at_empty;
                 }
+                // Half a character, or one of another encoding. The line is lost, and not more.
+                Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+                    self.screen.error(&anyhow!("what was typed is not UTF-8 text"));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -106,7 +111,7 @@ impl Person {
 
     fn load(&mut self, path: &Path) -> anyhow::Result<()> {
         match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error.into()),
             Ok(found) => anyhow::ensure!(
                 found.is_file() && found.len() <= history::MAX_FILE_BYTES,

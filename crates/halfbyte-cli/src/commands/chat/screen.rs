@@ -68,19 +68,19 @@ impl Screen {
 
     /// Tells what was asked for.
     pub(super) fn tell(self, text: impl Display) {
-        output::note(text);
+        output::note(harmless(&text.to_string()));
     }
 
     /// Tells a person how things are; a script did not ask.
     pub(super) fn remark(self, text: impl Display) {
         if self.interactive {
-            output::note(styled(self.told, REMARK_STYLE, text));
+            output::note(styled(self.told, REMARK_STYLE, harmless(&text.to_string())));
         }
     }
 
     pub(super) fn error(self, error: &anyhow::Error) {
         let label = styled(self.told, ERROR_STYLE, "error:");
-        output::note(format_args!("{label} {}", output::chain(error)));
+        output::note(format_args!("{label} {}", harmless(&output::chain(error))));
     }
 
     /// The prompt in its colour.
@@ -117,8 +117,8 @@ fn styled(colored: bool, style: Style, text: impl Display) -> String {
     if colored { format!("{style}{text}{style:#}") } else { text.to_string() }
 }
 
-/// `text` without what would move a terminal's cursor, set its title or type for its user: a model
-/// may write any character. Line feeds and tabs stay, carriage returns go, others get a symbol.
+/// `text` without what would move a terminal's cursor, set its title or type for its user: models
+/// and files may say anything. Line feeds and tabs stay, carriage returns go, others get a symbol.
 fn harmless(text: &str) -> Cow<'_, str> {
     if !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
         return Cow::Borrowed(text);

@@ -285,6 +285,5 @@ fn excerpt(text: &str) -> String {
         words.truncate(end);
         words.push('…');
     }
-    words.retain(|c| !c.is_control());
     words
 }
