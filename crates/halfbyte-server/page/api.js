@@ -129,13 +129,14 @@ const malformed = () =>
 
 /** What a refusal means, by status. */
 function failure(status, error, retryAfter = null) {
-  const said = typeof error === "string" ? error : String(error?.message ?? "").slice(0, 1000);
+  const words = String((typeof error === "string" ? error : error?.message) ?? "").slice(0, 1000);
+  const said = words && `It says: ${/[.!?]$/.test(words) ? words : `${words}.`}`;
   if (status === 401) {
     return new RequestError("key", "The server wants an API key.", "Enter the key that halfbyte serve was started with.");
   }
   const wait = /^\d{1,4}$/.test(retryAfter ?? "") ? `in ${retryAfter} s` : "in a moment";
   if (status === 429) return new RequestError("busy", "The server is busy.", `Others are being answered. Try again ${wait}.`);
-  if (status === 503) return new RequestError("busy", "The server cannot answer now.", `${said ? `It says: ${said}. ` : ""}Try again ${wait}.`);
+  if (status === 503) return new RequestError("busy", "The server cannot answer now.", `${said} Try again ${wait}.`.trim());
   if (status === 413) return new RequestError("refused", "This is too much text for the server.", "Send less of it, or start the server with a higher limit.");
   if (error?.code === "context_length_exceeded") {
     return new RequestError("full", "This conversation no longer fits into the model's context.",
