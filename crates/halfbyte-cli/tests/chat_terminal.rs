@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
+const CTRL_U: &str = "\x15";
 const CTRL_Z: &str = "\x1a";
 const UP: &str = "\x1b[A";
 const ALT_ENTER: &str = "\x1b\r";
@@ -226,6 +227,21 @@ fn bytes_that_are_no_text_cost_a_line_and_not_the_conversation() {
     person.types(CTRL_C).sees(PASTE_ON).says("Goodbye.");
     let said = person.contents();
     assert_eq!((said[0].as_str(), said[said.len() - 2].as_str()), ("Hello.", "Goodbye."));
+    person.types(CTRL_D);
+    person.leaves();
+}
+
+#[test]
+fn more_than_an_editor_can_bear_costs_a_line_and_not_the_conversation() {
+    let home = home();
+    let mut person = Person::start(home.path(), &["-n", "1"]);
+    person.says("Hello.");
+    let wide = "x".repeat(70_000);
+    person.types(&format!("\x1b[200~{wide}\x1b[201~{CTRL_U}"));
+    // An editor that learns to do this makes the next line, and `catch_unwind`, superfluous.
+    person.sees("the line is lost").sees(PASTE_ON).says("Goodbye.");
+    let said = person.contents();
+    assert_eq!((said.len(), said[0].as_str(), said[2].as_str()), (4, "Hello.", "Goodbye."));
     person.types(CTRL_D);
     person.leaves();
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +73,14 @@ impl Person {
         let mut wants_to_leave = false;
         loop {
             self.at_empty.store(false, Ordering::Relaxed);
-            match self.editor.readline(&prompt) {
+            // Versions up to 19 panic where more than 65535 columns are deleted at once. What they
+            // hold of the terminal they give back; a conversation is worth more than a line.
+            let read = catch_unwind(AssertUnwindSafe(|| self.editor.readline(&prompt)));
+            let Ok(read) = read else {
+                self.screen.error(&anyhow!("the line editor failed, and the line is lost"));
+                continue;
+            };
+            match read {
                 Ok(text) => {
                     self.remember(&text);
                     return Ok(Some(text));
@@ -148,6 +156,10 @@ fn bind(editor: &mut Editor<Assistant, FileHistory>, at_empty: &Arc<AtomicBool>)
     }
     for key in [enter(Modifiers::ALT), KeyEvent(KeyCode::Char('J'), Modifiers::CTRL_ALT)] {
         editor.bind_sequence(Event::from(key), EventHandler::Simple(Cmd::Newline));
+    }
+    // A control character in the line would only confuse the editor, which counts columns.
+    for key in [KeyEvent::ctrl('Q'), KeyEvent::ctrl('V')] {
+        editor.bind_sequence(Event::from(key), EventHandler::Simple(Cmd::Noop));
     }
     let interrupt = EventHandler::Conditional(Box::new(Interrupt(Arc::clone(at_empty))));
     editor.bind_sequence(Event::from(KeyEvent::ctrl('C')), interrupt);
