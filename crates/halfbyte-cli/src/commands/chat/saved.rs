@@ -15,7 +15,8 @@
 //! ```
 //!
 //! `messages` is all that must be there; options that `settings` leaves out stay as they are. Its
-//! names are those of `/set`. What else stands in the file is not read.
+//! names are those of `/set`. What else stands in the file is not read. The server's chat page reads
+//! such files, and writes them when it exports one conversation.
 
 use std::fs;
 use std::io::{self, Write};
@@ -114,6 +115,9 @@ fn from_json(
         Some(_) => bail!("its settings are not an object"),
     };
     let messages = match file.get("messages") {
+        None if file.get("conversations").is_some() => {
+            bail!("it holds several conversations; export one alone")
+        }
         None => bail!("it has no messages"),
         Some(Value::Array(messages)) => messages,
         Some(_) => bail!("its messages are not a list"),
@@ -168,6 +172,7 @@ mod tests {
             (&deep, "recursion"),
             ("[]", "not a JSON object"),
             ("{}", "no messages"),
+            (r#"{"conversations": [{}, {}]}"#, "several conversations"),
             (r#"{"messages": {}}"#, "not a list"),
             (r#"{"messages": [7]}"#, "messages[0] has no role"),
             (r#"{"messages": [{"role": "user"}]}"#, "messages[0] has no content"),
