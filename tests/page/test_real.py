@@ -1,5 +1,6 @@
 """The page and the server that is shipped, with the model that is inside it. HALFBYTE=PATH names the command; else target/ is looked into."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -23,10 +24,16 @@ def command():
 
 @pytest.fixture(scope="module")
 def address():
+    with serving() as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(*options):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen([command(), "serve", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([command(), "serve", "--port", str(port), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}/"
     try:
         for _ in range(300):
@@ -58,7 +65,7 @@ def test_the_embedded_model_answers_stops_and_answers_again(open_page, address):
     assert texts(page, "from-model") == [first], "the same seed gives the same answer"
     expect(page.locator(".is-last .count")).to_have_text("2/2")
     page.locator("#settings-open").click()
-    page.get_by_role("button", name="Reset to the server's defaults").click()
+    page.get_by_role("button", name="Reset to the usual").click()
     page.keyboard.press("Escape")
     ask(page, "Write a long story about a cat.", wait=False)
     expect(page.locator(".is-last .body")).to_have_text(re.compile(r"\w"))
@@ -87,6 +94,16 @@ def test_too_long_a_text_is_refused_in_words_and_the_oldest_can_go(open_page, ad
     page.get_by_role("button", name="Leave out the oldest messages").click()
     answered(page)
     expect(page.locator(".problem")).to_have_count(0)
+
+
+def test_a_server_with_a_key_gives_the_page_and_asks_for_the_key(open_page):
+    with serving("--api-key", "secret") as address:
+        page = open_page(address)
+        page.locator("#key-asked").fill("secret")
+        page.keyboard.press("Enter")
+        expect(page.locator("#model")).to_have_text(re.compile("stories"))
+        ask(page, "Write a story about a cat.")
+        expect(page.locator(".is-last .body")).to_have_text(re.compile(r"\w"))
 
 
 def test_the_server_sends_the_page_with_a_policy(address):

@@ -1,7 +1,7 @@
 // One answer being written: asks the server, puts what comes into the message, and measures it.
 
 import { countTokens, RequestError, streamAnswer } from "./api.js";
-import { MAX_TEXT, promptFor } from "./conversation.js";
+import { MAX_TEXT, promptFor, samplingFor } from "./conversation.js";
 
 const OVERHEAD = 12; // tokens that a template puts around one message, at most in those we know
 
@@ -28,7 +28,7 @@ export class Answer {
     Object.assign(message, { state: "running", error: null, problem: null, usage: null });
     this.failure = null;
     try {
-      const body = { model: this.model.id, messages: await this.prompt(), ...conversation.sampling };
+      const body = { model: this.model.id, messages: await this.prompt(), ...samplingFor(conversation) };
       this.changed();
       await this.read(body);
       message.state = "done";

@@ -83,9 +83,9 @@ export class Settings {
 }
 
 function samplingField(setting, onchange) {
-  const { name, label, min, max, step, hint } = setting;
+  const { name, label, usual, min, max, step, hint } = setting;
   const input = el("input", { id: `set-${name}`, type: "number", min, max, step: step === 1 ? 1 : "any", inputmode: "decimal",
-    placeholder: name === "seed" ? "random" : "default", "aria-describedby": `hint-${name}`, oninput: onchange });
+    placeholder: usual ?? (name === "seed" ? "random" : ""), "aria-describedby": `hint-${name}`, oninput: onchange });
   const note = el("p", { class: "hint", id: `hint-${name}` }, hint);
   const element = el("div", { class: "field" }, el("label", { for: input.id }, label), input, note);
   const check = () => {
