@@ -2,6 +2,7 @@
 
 mod chat;
 mod completions;
+mod responses;
 mod stream;
 mod token_text;
 
@@ -14,6 +15,7 @@ use crate::wire;
 
 pub(crate) use chat::{ChatEvents, ChatShape, whole_chat};
 pub(crate) use completions::{CompletionEvents, CompletionShape, whole_completion};
+pub(crate) use responses::{ResponseEvents, ResponseShape, whole_response};
 pub(crate) use stream::stream;
 
 /// An answer that came to its end.

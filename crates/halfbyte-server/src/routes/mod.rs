@@ -6,6 +6,7 @@ mod embeddings;
 mod info;
 mod openapi;
 mod page;
+mod responses;
 mod tokens;
 
 use axum::Router;
@@ -67,6 +68,14 @@ static ROUTES: &[Route] = &[
         handler: || post(completions::completions),
         request: Some(schema::<wire::CompletionRequest>),
         answer: Answer::Stream(schema::<wire::Completion>, schema::<wire::Completion>),
+    },
+    Route {
+        path: "/v1/responses",
+        summary: "An answer, in OpenAI's newer form.",
+        open: false,
+        handler: || post(responses::responses),
+        request: Some(schema::<wire::ResponseRequest>),
+        answer: Answer::Stream(schema::<wire::ResponseObject>, schema::<wire::ResponseEvent>),
     },
     Route {
         path: "/v1/embeddings",

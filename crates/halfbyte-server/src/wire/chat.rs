@@ -78,10 +78,11 @@ pub struct StreamOptions {
 }
 
 /// A message of a conversation.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChatMessage {
     /// `system` (or `developer`), `user`, `assistant` or `tool`.
+    #[schemars(extend("enum" = ["system", "developer", "user", "assistant", "tool"]))]
     pub role: String,
     /// What is said; a message of the assistant that calls functions may be without.
     #[serde(default)]
@@ -120,11 +121,12 @@ pub enum MessageContent {
 }
 
 /// A part of a message.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContentPart {
     /// `text`.
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "text"))]
     pub kind: String,
     /// The text.
     #[serde(default)]
@@ -181,6 +183,7 @@ pub struct JsonSchemaFormat {
 pub struct Tool {
     /// `function`.
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "function"))]
     pub kind: String,
     /// The function.
     pub function: ToolFunction,

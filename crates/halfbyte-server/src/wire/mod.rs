@@ -9,6 +9,7 @@ mod completions;
 mod embeddings;
 mod one_or_many;
 mod request;
+mod responses;
 mod tokens;
 
 pub use chat::{
@@ -24,6 +25,11 @@ pub use embeddings::{
 };
 pub use one_or_many::{OneOrMany, Prompt};
 pub use request::{Ignored, Refused, Sampling};
+pub use responses::{
+    IncompleteDetails, InputContent, InputDetails, InputItem, InputPart, OutputDetails,
+    ResponseEvent, ResponseInput, ResponseItem, ResponseObject, ResponsePart, ResponseRequest,
+    ResponseUsage, TextFormat, TextOptions,
+};
 pub use tokens::{
     AppliedTemplate, ApplyTemplateRequest, DetokenizeRequest, Detokenized, TokenizeRequest,
     Tokenized, TokenizerInfo,
