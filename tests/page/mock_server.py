@@ -146,6 +146,8 @@ class Handler(BaseHTTPRequestHandler):
     def stream(self, word, text, prompt):
         size = 5000 if len(text) > 10_000 else 6
         pieces = [text[at:at + size] for at in range(0, len(text), size)]
+        if word == "wait":
+            time.sleep(3.5)
         for at, piece in enumerate(pieces):
             if word == "break" and at == 5:
                 return  # without [DONE]

@@ -1,5 +1,7 @@
 """What the page does when the server, the network or the browser's storage fails: it says so, and loses nothing."""
 
+import re
+
 import pytest
 from conftest import answered, ask, texts
 from playwright.sync_api import expect
@@ -87,6 +89,7 @@ def test_a_full_context_offers_to_leave_out_the_oldest(page, server):
     expect(page.locator(".problem")).to_have_count(0)
     sent = server.chats()[-1]["messages"]
     assert len(sent) < 5 and sent[0]["role"] == "user" and sent[-1]["content"] == "Third"
+    expect(page.locator(".is-last .stats")).to_contain_text(re.compile(r"without the oldest \d messages$"))
     assert len(texts(page)) == 6  # left out of the request, not of the page
 
 

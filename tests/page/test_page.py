@@ -268,3 +268,9 @@ def test_two_windows_see_each_other(open_page):
     ask(second, "From the second window")
     expect(page.locator(".item")).to_have_count(2)
     assert texts(page, "from-user") == ["From the first window"]
+
+
+def test_waiting_for_a_long_prompt_is_counted(page):
+    ask(page, "wait", wait=False)
+    expect(page.locator(".is-last .stats")).to_have_text(re.compile(r"^Reading, \d+ s$"))
+    answered(page)

@@ -8,7 +8,7 @@ const OVERHEAD = 12; // tokens that a template puts around one message, at most 
 /** An answer in the making. `changed()` is called for every piece, `ended()` once. */
 export class Answer {
   constructor(conversation, index, model) {
-    Object.assign(this, { conversation, index, model, leftOut: 0, changed() {}, ended() {} });
+    Object.assign(this, { conversation, index, model, began: Date.now(), changed() {}, ended() {} });
     this.message = conversation.messages[index];
     this.controller = new AbortController();
   }
@@ -25,7 +25,7 @@ export class Answer {
 
   async run() {
     const { message, conversation } = this;
-    Object.assign(message, { state: "running", error: null, problem: null, usage: null });
+    Object.assign(message, { state: "running", error: null, problem: null, usage: null, leftOut: 0 });
     this.failure = null;
     try {
       const body = { model: this.model.id, messages: await this.prompt(), ...samplingFor(conversation) };
@@ -87,7 +87,7 @@ export class Answer {
       total -= sizes[from] + OVERHEAD;
       from += 1;
     }
-    this.leftOut = from - fixed;
+    this.message.leftOut = from - fixed;
     return [...messages.slice(0, fixed), ...messages.slice(from)];
   }
 }

@@ -41,7 +41,7 @@ export function newConversation({ system = "", sampling = {}, trim = false } = {
 /** Adds a message below `parent` (null for the first ones), makes it the shown branch and gives its index. */
 export function addMessage(conversation, parent, { role, text, files = [], state = "done" }) {
   const index = conversation.messages.length;
-  conversation.messages.push({ parent, role, text, files, state, created: Date.now(), chosen: null, usage: null, error: null, problem: null });
+  conversation.messages.push({ parent, role, text, files, state, created: Date.now(), chosen: null, usage: null, error: null, problem: null, leftOut: 0 });
   choose(conversation, index);
   conversation.updated = Date.now();
   if (conversation.title === "" && role === "user") conversation.title = titleOf(text, files);
@@ -137,6 +137,7 @@ function checkedMessage(value, at) {
     created: time(from.created),
     chosen: from.chosen,
     usage: checkedUsage(from.usage),
+    leftOut: Number.isInteger(from.leftOut) && from.leftOut > 0 ? from.leftOut : 0,
     error: running ? "This answer is not complete." : from.error ? string(from.error, `${where}: error`, 2000) : null,
     problem: PROBLEMS.includes(from.problem) ? from.problem : null,
   };

@@ -15,7 +15,7 @@ export class Messages {
     Object.assign(this, { session, scroller, list, jump, onkey, rows: new Map(), shown: null, timer: 0 });
     session.addEventListener("path", () => this.draw());
     session.addEventListener("piece", ({ detail }) => this.grow(detail));
-    session.addEventListener("running", ({ detail }) => this.ended(detail));
+    session.addEventListener("running", ({ detail }) => this.answering(detail));
     scroller.addEventListener("scroll", () => this.showJump(), { passive: true });
     jump.addEventListener("click", () => this.toEnd());
     this.following = true;
@@ -56,7 +56,11 @@ export class Messages {
     }, Math.max(this.pause ?? 0, 30));
   }
 
-  ended(answer) {
+  /** An answer began, or `answer` ended. */
+  answering(answer) {
+    clearInterval(this.clock);
+    // A long prompt takes its time, and the seconds show that something happens.
+    if (this.session.answer) this.clock = setInterval(() => this.rows.get(this.session.answer?.index)?.drawStats(), 1000);
     if (!answer || answer.conversation !== this.session.open) return;
     clearTimeout(this.timer);
     this.timer = 0;
@@ -139,9 +143,15 @@ class Row {
     const { message } = this;
     const shown = this.foot.querySelector(".stats");
     if (!shown) return;
+    const waited = Math.floor((Date.now() - (this.session.answer?.began ?? Date.now())) / 1000);
+    if (message.state === "running" && message.text === "") {
+      shown.textContent = waited > 1 ? `Reading, ${waited} s` : "";
+      return;
+    }
     const speed = speedOf(message.usage);
     const parts = [message.usage ? `${message.usage.answer} tokens` : "", speed ? `${speed.toFixed(speed < 10 ? 1 : 0)} tokens/s` : ""];
     if (message.state === "stopped") parts.unshift("Stopped");
+    if (message.leftOut > 0) parts.push(`without the oldest ${message.leftOut === 1 ? "message" : `${message.leftOut} messages`}`);
     shown.textContent = parts.filter(Boolean).join(" · ");
   }
 
@@ -191,6 +201,7 @@ class Row {
 
   again() {
     this.session.regenerate(this.index);
+    announce("The model is answering again.");
     focusField(); // the button that had the focus is gone
   }
 

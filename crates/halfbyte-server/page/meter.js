@@ -9,8 +9,8 @@ const CHARACTERS_A_TOKEN = 4; // in English, about; used while the server has no
 
 export class Meter {
   constructor(session) {
-    Object.assign(this, { session, draft: 0, history: 0, exact: true, timer: 0, counted: new WeakMap() });
-    session.addEventListener("piece", () => this.draw());
+    Object.assign(this, { session, draft: 0, timer: 0, soon: null });
+    session.addEventListener("piece", () => this.drawSoon());
   }
 
   /** Counts a draft with its files, when the person pauses. */
@@ -54,6 +54,14 @@ export class Meter {
       after += contentOf(messages[index]).length;
     }
     return Math.ceil((after + system.length) / CHARACTERS_A_TOKEN);
+  }
+
+  /** Draws at most three times a second: a long conversation is not counted anew for every word. */
+  drawSoon() {
+    this.soon ??= setTimeout(() => {
+      this.soon = null;
+      this.draw();
+    }, 333);
   }
 
   draw() {
