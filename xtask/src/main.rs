@@ -12,6 +12,7 @@ mod layers;
 mod package_test;
 mod process;
 mod python;
+mod server_test;
 mod test;
 mod wheels;
 
@@ -62,6 +63,8 @@ enum Command {
     CTest(capi::test::Args),
     /// Measure a C program against the command, decoding in turns.
     CSpeed(capi::speed::Args),
+    /// Run other people's programs, such as OpenAI's SDKs, against a server.
+    ServerTest(server_test::Args),
     /// Build the Python package in place, compare its stubs and run its tests.
     Python(python::Args),
     /// Build the Python package's wheels for Linux and its source distribution into `dist/`.
@@ -86,6 +89,7 @@ fn main() -> anyhow::Result<()> {
         Command::Install(args) => capi::install::run(&root, &args),
         Command::CTest(args) => capi::test::run(&root, args),
         Command::CSpeed(args) => capi::speed::run(&root, &args),
+        Command::ServerTest(args) => server_test::run(&root, args),
         Command::Python(args) => python::run(&root, &args),
         Command::Wheels(args) => wheels::run(&root, &args),
         Command::Synth { args } => {

@@ -1,9 +1,12 @@
-//! Ctrl-C: the first one stops the work, the second one ends the process.
+//! Ctrl-C: the first one stops the work, the second one ends the process, unless there is patience.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use halfbyte::Cancel;
+
+static PATIENT: AtomicBool = AtomicBool::new(false);
 
 /// The handle that Ctrl-C pulls, not pulled; the handler is installed by the first call.
 pub(crate) fn cancel() -> anyhow::Result<&'static Cancel> {
@@ -15,11 +18,37 @@ pub(crate) fn cancel() -> anyhow::Result<&'static Cancel> {
     }
     let cancel = CANCEL.get_or_init(Cancel::new);
     ctrlc::set_handler(move || {
-        if cancel.is_cancelled() {
+        if cancel.is_cancelled() && !PATIENT.load(Ordering::Relaxed) {
             std::process::exit(130);
         }
         cancel.cancel();
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(cancel)
+}
+
+/// While it lives, no Ctrl-C ends the process: a conversation would be lost to a finger that was a
+/// moment late.
+#[derive(Debug)]
+pub(crate) struct Patience(());
+
+impl Patience {
+    pub(crate) fn new() -> Self {
+        PATIENT.store(true, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        PATIENT.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Runs `wait`, which does no work: Ctrl-C ends the process at once. The brake is off afterwards.
+pub(crate) fn while_idle<T>(cancel: &Cancel, wait: impl FnOnce() -> T) -> T {
+    cancel.cancel();
+    let waited = wait();
+    cancel.reset();
+    waited
 }

@@ -29,6 +29,8 @@ enum Command {
     Generate(commands::generate::Args),
     /// Talk to a model.
     Chat(commands::chat::Args),
+    /// Answer requests over HTTP, in OpenAI's API, with a page to talk to the model.
+    Serve(commands::serve::Args),
     /// Convert a model to a GGUF file in another encoding.
     Quantize(commands::quantize::Args),
     /// Measure how well a model predicts a text.
@@ -67,6 +69,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
     let ending = match cli.command {
         Command::Generate(args) => commands::generate::run(args),
         Command::Chat(args) => commands::chat::run(args),
+        Command::Serve(args) => commands::serve::run(args),
         Command::Quantize(args) => commands::quantize::run(args),
         Command::Perplexity(args) => commands::perplexity::run(args),
         Command::Compare(args) => commands::compare::run(args),

@@ -31,6 +31,11 @@ pub(crate) fn note(text: impl Display) {
 
 /// Writes an error and its causes to standard error.
 pub(crate) fn error(error: &anyhow::Error) {
+    note(format_args!("error: {}", chain(error)));
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         // Some errors, such as the library's own, end with their cause already.
@@ -38,7 +43,7 @@ pub(crate) fn error(error: &anyhow::Error) {
             text = format!("{text}: {cause}");
         }
     }
-    note(format_args!("error: {text}"));
+    text
 }
 
 /// Whether the reader of our standard output has gone.

@@ -1,5 +1,6 @@
 //! Options that shape a generation, under Hugging Face's names.
 
+use std::fmt;
 use std::str::FromStr;
 
 use halfbyte::{ContextPolicy, GenerationConfig};
@@ -57,7 +58,7 @@ pub(crate) struct Sampling {
 
 /// `ID=VALUE`.
 #[derive(Clone, Copy, Debug)]
-struct LogitBias(u32, f32);
+pub(crate) struct LogitBias(pub(crate) u32, pub(crate) f32);
 
 impl FromStr for LogitBias {
     type Err = String;
@@ -67,6 +68,12 @@ impl FromStr for LogitBias {
             Some(Self(id.trim().parse().ok()?, value.trim().parse().ok()?))
         });
         parts.ok_or_else(|| "expected a token id, '=' and a number, such as 50=-100".to_owned())
+    }
+}
+
+impl fmt::Display for LogitBias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.0, self.1)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The `halfbyte` binary as a shell sees it: exit status, standard output, standard error.
 
+mod chat;
 mod program;
 
 use std::io::Read;
@@ -312,51 +313,6 @@ fn an_interrupt_keeps_the_text_and_is_status_130() {
     let rest = Ran::from(child.wait_with_output().expect("the program ends"));
     assert_eq!((rest.status, rest.stderr.as_str()), (Some(130), ""));
     assert!(start.starts_with(b"Once upon a time") && rest.stdout.ends_with('\n'));
-}
-
-/// Arguments of a chat whose answers are short and always the same.
-const CHAT: &[&str] = &["chat", "-n", "6", "--temperature", "0"];
-
-#[test]
-fn each_line_of_a_piped_chat_is_a_turn() {
-    let one = pipe(CHAT, "Tell me a story.\n").ok();
-    assert!(one.trim().len() > 1, "{one:?}");
-    let two = pipe(CHAT, "Tell me a story.\n\nWhat then?").ok();
-    assert!(two.starts_with(&one) && two.len() > one.len(), "{one:?} {two:?}");
-    assert_eq!(pipe(CHAT, "Tell me a story.\n/exit\nWhat then?\n").ok(), one);
-    let again = pipe(CHAT, "Tell me a story.\n/undo\nTell me a story.\n").ok();
-    assert_eq!(again, one.repeat(2));
-}
-
-#[test]
-fn a_chat_that_is_saved_and_loaded_goes_on_as_if_never_left() {
-    let folder = Folder::new();
-    let file = folder.arg("chat.json");
-    let first = pipe(CHAT, &format!("Tell me a story.\n/save {file}\n")).ok();
-    let saved: Value = serde_json::from_slice(&read(&folder.path("chat.json"))).expect("JSON");
-    assert_eq!(saved["messages"][0]["content"], "Tell me a story.");
-    let second = pipe(CHAT, &format!("/load {file}\nWhat then?\n")).ok();
-    assert_eq!(first + &second, pipe(CHAT, "Tell me a story.\nWhat then?\n").ok());
-}
-
-#[test]
-fn chat_commands_speak_on_standard_error_and_a_wrong_one_does_not_end_the_chat() {
-    let folder = Folder::new();
-    let (missing, junk) = (folder.arg("missing"), folder.write("junk.json", b"{}"));
-    let cases = [
-        ("/help".to_owned(), "/undo "),
-        ("/bogus".to_owned(), "error: unknown command /bogus"),
-        ("/undo".to_owned(), "error: there is nothing to take back"),
-        ("/save".to_owned(), "error: which file?"),
-        (format!("/load {missing}"), "error: cannot read"),
-        (format!("/load {junk}"), "is no saved conversation"),
-    ];
-    let answer = pipe(CHAT, "Tell me a story.\n").ok();
-    for (line, words) in cases {
-        let ran = pipe(CHAT, &format!("{line}\nTell me a story.\n"));
-        assert_eq!((ran.status, &ran.stdout), (Some(0), &answer), "{line}: {}", ran.stderr);
-        assert!(ran.stderr.contains(words), "{line}: {}", ran.stderr);
-    }
 }
 
 #[test]

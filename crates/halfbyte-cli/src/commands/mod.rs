@@ -8,6 +8,7 @@ pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod perplexity;
 pub(crate) mod quantize;
+pub(crate) mod serve;
 pub(crate) mod tokenize;
 mod windows;
 

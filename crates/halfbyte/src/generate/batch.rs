@@ -1,22 +1,11 @@
 //! Many prompts generated together, in one forward pass per step.
 
-use std::time::Instant;
-
-use super::{Completion, FinishReason, Generation, GenerationConfig, Hooks, Piece, Session};
+use super::{Completion, GenerationConfig, Hooks, Piece, Pool, Work};
 use crate::error::{Error, Result};
-use crate::model::{Batch, Model};
-
-/// Sequences that decode together; the others wait. Past this many rows a pass gains nothing more,
-/// and each sequence holds a cache.
-const MAX_ACTIVE: usize = 64;
+use crate::model::Model;
 
 /// Tokens in one pass, which bounds the activations' memory.
 const PASS_TOKENS: usize = 512;
-
-struct Running<'a> {
-    generation: Generation<'a>,
-    pieces: Vec<Piece>,
-}
 
 impl Model {
     /// Generates from many prompts together; the results are those of each prompt alone.
@@ -63,66 +52,46 @@ impl Model {
         config: &GenerationConfig,
         hooks: &Hooks,
     ) -> Result<Vec<Completion>> {
-        let mut sessions: Vec<Session> = prompts.iter().map(|_| self.session()).collect();
+        let mut pool = Pool::new(self).with_pass_tokens(PASS_TOKENS);
         let mut all = Vec::with_capacity(prompts.len());
-        for (session, prompt) in sessions.iter_mut().zip(prompts) {
+        for prompt in prompts {
+            let mut session = self.session();
             session.set_hooks(Hooks { progress: None, ..hooks.clone() });
-            let generation = session.generate_tokens(prompt, config)?;
-            all.push(Running { generation, pieces: Vec::new() });
+            let generation = session.into_generation_tokens(prompt, config)?;
+            all.push((pool.add(Work::Generation(generation))?, Vec::new(), None));
         }
-        while pass(self, &mut all, hooks)? {
-            let running = all.iter().filter(|r| r.generation.is_running()).count();
-            hooks.report(all.len() - running, all.len());
+        let mut n_done = all.len() - pool.n_running();
+        while pool.n_running() > 0 {
+            let advances = match hooks.check().and_then(|()| pool.pass(hooks.cancel.as_ref())) {
+                Err(Error::Cancelled) => break,
+                other => other?,
+            };
+            for advance in advances {
+                // Keys ascend as the prompts were added.
+                let found = all.binary_search_by_key(&advance.key, |(key, ..)| *key);
+                let Some((key, pieces, completion)) = found.ok().map(|i| &mut all[i]) else {
+                    continue;
+                };
+                pieces.extend(advance.piece);
+                if advance.is_done {
+                    // Its keys and values are freed at once: nobody goes on from there.
+                    *completion = complete(&mut pool, *key, pieces);
+                    n_done += 1;
+                }
+            }
+            hooks.report(n_done, all.len());
         }
-        Ok(all.into_iter().map(|r| r.generation.into_completion(r.pieces)).collect())
+        let rest = all.into_iter().filter_map(|(key, mut pieces, completion)| {
+            completion.or_else(|| complete(&mut pool, key, &mut pieces))
+        });
+        Ok(rest.collect())
     }
 }
 
-/// Computes one pass over the running generations; false when there was none.
-fn pass(model: &Model, all: &mut [Running<'_>], hooks: &Hooks) -> Result<bool> {
-    let start = Instant::now();
-    let mut active: Vec<&mut Running<'_>> =
-        all.iter_mut().filter(|r| r.generation.is_running()).take(MAX_ACTIVE).collect();
-    if active.is_empty() {
-        return Ok(false);
+/// Takes a generation out of the pool, with the pieces that it gave.
+fn complete(pool: &mut Pool<'_>, key: usize, pieces: &mut Vec<Piece>) -> Option<Completion> {
+    match pool.remove(key)? {
+        Work::Generation(generation) => Some(generation.into_completion(std::mem::take(pieces))),
+        Work::Reading(_) => None,
     }
-    let mut budget = PASS_TOKENS;
-    let mut steps = Vec::new();
-    for running in &mut active {
-        if budget == 0 {
-            break;
-        }
-        let step = running.generation.step(budget);
-        budget -= step.tokens.len();
-        steps.push(step);
-    }
-    let n_steps = steps.len();
-    let mut batch = Batch { steps, cancel: hooks.cancel.as_ref() };
-    let outputs = match hooks.check().and_then(|()| model.decoder().forward(&mut batch)) {
-        Err(Error::Cancelled) => {
-            for running in all.iter_mut().filter(|r| r.generation.is_running()) {
-                running.generation.stop(FinishReason::Cancelled);
-            }
-            return Ok(false);
-        }
-        other => other?,
-    };
-    let mut rows = outputs.logits.chunks_exact(model.config().vocab_size);
-    for running in &mut active[..n_steps] {
-        if running.generation.has_logits()
-            && let Some(row) = rows.next()
-        {
-            match running.generation.advance(row) {
-                Ok(piece) => running.pieces.push(piece),
-                // The next pass stops the others.
-                Err(Error::Cancelled) => running.generation.stop(FinishReason::Cancelled),
-                Err(error) => return Err(error),
-            }
-        }
-        running.generation.book(start.elapsed());
-        if !running.generation.is_running() {
-            running.generation.release();
-        }
-    }
-    Ok(true)
 }

@@ -152,6 +152,11 @@ impl<'a> Generation<'a> {
         self.sampler.seed()
     }
 
+    /// The session below, with the tokens so far.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// The session, with the tokens so far; a copy of it where it was only borrowed.
     pub fn into_session(self) -> Session {
         match self.session {
@@ -193,9 +198,10 @@ impl<'a> Generation<'a> {
         self.finish = Some(reason);
     }
 
-    /// Forgets the keys and values, when nobody will go on from here.
-    pub(super) fn release(&mut self) {
-        self.session.cache.truncate(0);
+    /// Tokens to compute until there are logits to draw from.
+    pub(super) fn left(&self) -> usize {
+        let Session { cache, tokens, .. } = &*self.session;
+        tokens.len() - cache.len().min(tokens.len() - 1)
     }
 
     /// The next tokens to compute, `budget` at most. Their end wants logits.

@@ -46,7 +46,10 @@ const TIME_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Input {
     pub(super) source: String,
-    pub(super) messages: Vec<Message>,
+    pub(super) messages: Vec<Value>,
+    /// Bytes of the messages and of the tools.
+    pub(super) n_bytes: usize,
+    pub(super) tools: Value,
     pub(super) add_generation_prompt: bool,
     pub(super) bos_token: String,
     pub(super) eos_token: String,
@@ -55,10 +58,14 @@ pub(super) struct Input {
 impl Input {
     /// Steps that the template may take: more for a long chat, whose text it handles several times.
     fn steps(&self) -> u64 {
-        let bytes: usize = self.messages.iter().map(|message| message.content.len()).sum();
-        let chat = STEPS_PER_MESSAGE * self.messages.len() as u64 + bytes as u64 / 8;
+        let chat = STEPS_PER_MESSAGE * self.messages.len() as u64 + self.n_bytes as u64 / 8;
         MAX_STEPS.min(BASE_STEPS + chat)
     }
+}
+
+/// A message as templates see it.
+pub(super) fn message(message: &Message) -> Value {
+    context! { role => message.role.name(), content => &*message.content }
 }
 
 /// Renders the template, on a thread of its own for the sake of its stack and its time.
@@ -89,18 +96,13 @@ fn render_here(input: &Input) -> Result<String> {
     let template = environment
         .template_from_named_str("chat template", &source)
         .map_err(|error| describe(&error, steps))?;
-    let messages: Vec<Value> = input
-        .messages
-        .iter()
-        .map(|message| context! { role => message.role.name(), content => &*message.content })
-        .collect();
     // Hugging Face passes `none` for what is not given, and templates ask `tools is not none`.
     let values = context! {
-        messages,
+        messages => &input.messages,
         add_generation_prompt => input.add_generation_prompt,
         bos_token => &*input.bos_token,
         eos_token => &*input.eos_token,
-        tools => Value::from(()),
+        tools => &input.tools,
         documents => Value::from(()),
     };
     let mut output = Limited::default();

@@ -24,6 +24,18 @@ pub struct TokenLogprob {
     pub logprob: f32,
 }
 
+/// A given token, and how probable it was in its place under the model itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoredToken {
+    /// The token.
+    pub token: u32,
+    /// Its natural-log probability after all tokens before it.
+    pub logprob: f64,
+    /// The most probable tokens in its place and their log-probabilities, best first, as many as
+    /// were asked for.
+    pub top_logprobs: Vec<(u32, f64)>,
+}
+
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

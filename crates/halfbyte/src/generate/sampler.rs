@@ -15,7 +15,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::{GenerationConfig, Hooks, TokenLogprob};
+use super::{GenerationConfig, Hooks, ScoredToken, TokenLogprob};
 use crate::error::Result;
 
 /// Draws the tokens of one generation.
@@ -282,17 +282,26 @@ pub(super) fn log_sum_exp(logits: &[f32]) -> f64 {
 
 /// The log-probability of `token`, and the `n` most probable tokens, best first.
 pub(super) fn logprobs(logits: &[f32], token: u32, n: usize) -> (f32, Vec<TokenLogprob>) {
+    let ScoredToken { logprob, top_logprobs, .. } = scored(logits, token, n);
+    let top = |(token, logprob): (u32, f64)| TokenLogprob { token, logprob: logprob as f32 };
+    (logprob as f32, top_logprobs.into_iter().map(top).collect())
+}
+
+/// How probable `token` is, and which `n` tokens are the most probable.
+pub(super) fn scored(logits: &[f32], token: u32, n: usize) -> ScoredToken {
     let norm = log_sum_exp(logits);
-    let logprob = |logit: f32| (f64::from(sane(logit)) - norm) as f32;
+    let logprob = |logit: f32| f64::from(sane(logit)) - norm;
     let mut best = Vec::new();
     if n > 0 {
         let sane: Vec<f32> = logits.iter().map(|&l| sane(l)).collect();
         top_k(&sane, n, &mut best);
         best.sort_unstable_by(best_first);
     }
-    let top = best.iter().map(|c| TokenLogprob { token: c.token, logprob: logprob(c.logit) });
-    let own = logits.get(token as usize).map_or(f32::NEG_INFINITY, |&l| logprob(l));
-    (own, top.collect())
+    ScoredToken {
+        token,
+        logprob: logits.get(token as usize).map_or(f64::NEG_INFINITY, |&logit| logprob(logit)),
+        top_logprobs: best.iter().map(|c| (c.token, logprob(c.logit))).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -157,6 +157,16 @@ impl Session {
         &self.tokens
     }
 
+    /// Those of the tokens so far whose keys and values the session has: a beginning of them.
+    pub fn cached_tokens(&self) -> &[u32] {
+        &self.tokens[..self.cache.len().min(self.tokens.len())]
+    }
+
+    /// How many of `tokens`, from the first one on, the session has keys and values of.
+    pub(super) fn n_common(&self, tokens: &[u32]) -> usize {
+        self.cached_tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count()
+    }
+
     /// Tokens that the session may hold.
     pub fn context_length(&self) -> usize {
         self.model.context_length()
@@ -285,10 +295,8 @@ impl Session {
         if past == Past::Replaced {
             self.cache.reopen();
         }
-        let cached = &self.tokens[..self.cache.len()];
-        let common = cached.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         // The last token's logits are not kept, so it is always computed.
-        let reused = common.min(prompt.len() - 1);
+        let reused = self.n_common(&prompt).min(prompt.len() - 1);
         self.cache.truncate(reused);
         self.tokens = prompt;
         Ok(reused)

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use minijinja::Value;
+use minijinja::value::Serde;
+
 use super::{BuiltinTemplate, Message, jinja};
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, Metadata};
@@ -190,12 +193,48 @@ impl ChatTemplate {
             Source::Builtin(row) => Ok(row.render(messages, add_generation_prompt, &self.eos)),
             Source::Jinja(source) => jinja::render(jinja::Input {
                 source: source.clone(),
-                messages: messages.to_vec(),
+                messages: messages.iter().map(jinja::message).collect(),
+                n_bytes: messages.iter().map(|message| message.content.len()).sum(),
+                tools: Value::from(()),
                 add_generation_prompt,
                 bos_token: self.bos.clone(),
                 eos_token: self.eos.clone(),
             }),
         }
+    }
+
+    /// Whether the template can tell the model about tools; built-in ones cannot.
+    pub fn knows_tools(&self) -> bool {
+        matches!(&self.source, Source::Jinja(source) if source.contains("tools"))
+    }
+
+    /// As [`apply`](Self::apply), for messages as JSON that may have more than a role and a text
+    /// (calls of tools, their results), and for descriptions of tools that the model may call.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply); [`Error::Template`] for a built-in template.
+    pub fn apply_json(
+        &self,
+        messages: &[serde_json::Value],
+        tools: &[serde_json::Value],
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        let Source::Jinja(source) = &self.source else {
+            let reason = "a built-in one takes messages of a role and a text, and no tools";
+            return Err(Error::Template(reason.into()));
+        };
+        let n_bytes = messages.iter().chain(tools).map(|value| value.to_string().len()).sum();
+        let value = |value| Value::from(Serde(value));
+        jinja::render(jinja::Input {
+            source: source.clone(),
+            messages: messages.iter().map(value).collect(),
+            n_bytes,
+            tools: if tools.is_empty() { Value::from(()) } else { Value::from(Serde(tools)) },
+            add_generation_prompt,
+            bos_token: self.bos.clone(),
+            eos_token: self.eos.clone(),
+        })
     }
 
     /// The prompt tokens of `messages`, ending where the assistant's answer begins.

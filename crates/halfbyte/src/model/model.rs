@@ -248,6 +248,17 @@ impl Model {
         self.inner.decoder.new_cache(self.inner.cache_type).read_with(self.low_ranks())
     }
 
+    /// Bytes of keys and values that the `n_tokens` of a session take, in whole blocks of 64.
+    pub fn cache_bytes(&self, n_tokens: usize) -> usize {
+        let shape = self.decoder().cache_shape(self.cache_type());
+        usize::try_from(shape.written_bytes(n_tokens) - 8).unwrap_or(usize::MAX)
+    }
+
+    /// Whether this is `other`, or differs from it in its adapters only.
+    pub(crate) fn has_weights_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// As [`Decoder::cache_from_bytes`], for tokens that were read with this model's adapters.
     pub(crate) fn cache_from_bytes(&self, cache_type: CacheType, bytes: &[u8]) -> Result<KvCache> {
         Ok(self.decoder().cache_from_bytes(cache_type, bytes)?.read_with(self.low_ranks()))

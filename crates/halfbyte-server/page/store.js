@@ -1,0 +1,108 @@
+// Keeps conversations in the browser's database, and small choices (theme, drafts) in its key-value store.
+// Nothing here may take the page down: without storage, or without room, all stays in memory and the page says so.
+
+import { checkedConversation } from "./conversation.js";
+
+const TABLE = "conversations";
+const memory = new Map(); // what the database could not take, by id; it counts before the database
+let database = null;
+
+/** Opens the database. False if the browser has none for us; everything then lasts as long as the page. */
+export async function openStore() {
+  try {
+    const opening = indexedDB.open("halfbyte-chat", 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore(TABLE, { keyPath: "id" });
+    database = await done(opening);
+    database.onversionchange = () => database.close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** All conversations, and how many were left out because they could not be understood. These are not deleted. */
+export async function loadAll() {
+  let stored = [];
+  try {
+    if (database) stored = await done(table("readonly").getAll());
+  } catch {
+    // An unreadable database is as none; what is in memory remains.
+  }
+  const conversations = [];
+  let damaged = 0;
+  for (const value of stored) {
+    if (memory.has(value.id)) continue;
+    try {
+      conversations.push(checkedConversation(value));
+    } catch {
+      damaged += 1;
+    }
+  }
+  return { conversations: [...conversations, ...memory.values()], damaged };
+}
+
+/** Keeps a conversation. False if there was no room, or no database: it is then in memory only. */
+export async function save(conversation) {
+  const copy = structuredClone(conversation);
+  try {
+    if (!database) throw new Error("no database");
+    await done(table("readwrite").put(copy));
+    memory.delete(copy.id);
+    return true;
+  } catch {
+    memory.set(copy.id, copy);
+    return false;
+  }
+}
+
+export async function remove(id) {
+  memory.delete(id);
+  if (database) await done(table("readwrite").delete(id)).catch(() => {});
+}
+
+function table(mode) {
+  return database.transaction(TABLE, mode).objectStore(TABLE);
+}
+
+function done(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+    request.onblocked = () => reject(new Error("the database is blocked"));
+    // A transaction fails without its request failing when the quota is reached at the end.
+    if (request.transaction) request.transaction.onabort = () => reject(request.transaction.error);
+  });
+}
+
+/** Reads a small choice; null if there is none or it is damaged. */
+export function recall(name, storage = () => localStorage) {
+  try {
+    return JSON.parse(storage().getItem(`halfbyte.${name}`));
+  } catch {
+    return null;
+  }
+}
+
+/** Keeps a small choice, or forgets it when it is null. False if the browser would not. */
+export function remember(name, value, storage = () => localStorage) {
+  try {
+    if (value === null) storage().removeItem(`halfbyte.${name}`);
+    else storage().setItem(`halfbyte.${name}`, JSON.stringify(value));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What was typed and not sent, by conversation. Drafts of the last twenty are kept. */
+export function recallDraft(id) {
+  const draft = recall("drafts")?.[id];
+  return typeof draft === "string" ? draft : "";
+}
+
+export function rememberDraft(id, text) {
+  const kept = recall("drafts");
+  const others = Object.entries(kept && typeof kept === "object" ? kept : {}).filter(([key]) => key !== id).slice(-19);
+  if (text !== "") others.push([id, text]);
+  return remember("drafts", others.length > 0 ? Object.fromEntries(others) : null);
+}

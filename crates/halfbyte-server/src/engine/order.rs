@@ -1,0 +1,245 @@
+//! What a request asks of the scheduler, what it hears, and how it leaves.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use halfbyte::generate::{ScoredToken, Usage};
+use halfbyte::{Cancel, GenerationConfig, Hooks, Piece};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::error::ApiError;
+use crate::grammar::Grammar;
+
+/// A request: jobs that come and go together.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(super) client: Arc<Client>,
+    /// Jobs that have not begun, the next one last.
+    pub(super) jobs: Vec<Job>,
+}
+
+/// A prompt and what becomes of it.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// Which of the request's prompts this is.
+    pub(crate) index: usize,
+    /// The prompt, at least one token.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) task: Task,
+}
+
+/// What becomes of a prompt.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// One answer or several; with the prompt's own scores and this many alternatives, if wanted.
+    Write { choices: Vec<Choice>, score: Option<usize> },
+    /// A vector.
+    Embed,
+}
+
+/// One answer.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    /// Which of the request's answers this is.
+    pub(crate) index: usize,
+    pub(crate) config: GenerationConfig,
+    pub(crate) grammar: Option<Arc<Grammar>>,
+}
+
+/// What a request hears.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The scores of a prompt's tokens but the first.
+    Scores { job: usize, scores: Vec<ScoredToken> },
+    /// A new token of an answer.
+    Piece { index: usize, piece: Piece },
+    /// An answer came to its end.
+    Done { index: usize, finish: &'static str, usage: Usage },
+    /// A prompt's vector.
+    Embedding { job: usize, vector: Vec<f32> },
+    /// The request cannot be answered any further.
+    Failed(ApiError),
+}
+
+/// The scheduler's side of a request.
+#[derive(Debug)]
+pub(crate) struct Client {
+    gone: AtomicBool,
+    /// The brakes of its jobs, which a pass looks at.
+    brakes: Mutex<Vec<Cancel>>,
+    events: UnboundedSender<Event>,
+    pub(super) received: Instant,
+    pub(super) deadline: Option<Instant>,
+    heard: AtomicBool,
+}
+
+/// A request's own side: what it hears, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    client: Arc<Client>,
+    watch: Arc<PassWatch>,
+    events: UnboundedReceiver<Event>,
+}
+
+/// Stops the pass that is being computed when most of it is for clients who have gone.
+#[derive(Debug, Default)]
+pub(super) struct PassWatch(Mutex<Option<Watched>>);
+
+#[derive(Debug)]
+struct Watched {
+    brake: Cancel,
+    shares: Vec<(Arc<Client>, usize)>,
+}
+
+impl Order {
+    pub(super) fn new(
+        mut jobs: Vec<Job>,
+        deadline: Option<Instant>,
+        watch: &Arc<PassWatch>,
+    ) -> (Self, Ticket) {
+        let (sender, events) = unbounded_channel();
+        let client = Arc::new(Client {
+            gone: AtomicBool::new(false),
+            brakes: Mutex::default(),
+            events: sender,
+            received: Instant::now(),
+            deadline,
+            heard: AtomicBool::new(false),
+        });
+        jobs.reverse();
+        let ticket = Ticket { client: client.clone(), watch: watch.clone(), events };
+        (Self { client, jobs }, ticket)
+    }
+}
+
+impl Job {
+    /// Sequences that it becomes.
+    pub(super) fn n_sequences(&self) -> usize {
+        match &self.task {
+            Task::Write { choices, .. } => choices.len().max(1),
+            Task::Embed => 1,
+        }
+    }
+
+    /// Tokens that its sequences hold at most, where they share the prompt.
+    pub(super) fn n_tokens(&self, context_length: usize) -> usize {
+        let prompt = self.tokens.len();
+        let answers = match &self.task {
+            Task::Write { choices, .. } => {
+                choices.iter().map(|c| c.config.max_new_tokens).collect()
+            }
+            Task::Embed => Vec::new(),
+        };
+        let room = context_length.saturating_sub(prompt);
+        prompt + answers.into_iter().map(|n| n.min(room)).sum::<usize>()
+    }
+}
+
+impl Client {
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        // Nobody listens any more if the client has gone; the next pass leaves it out.
+        drop(self.events.send(event));
+    }
+
+    /// Whether it hears a new token for the first time.
+    pub(super) fn hears_first(&self) -> bool {
+        !self.heard.swap(true, Ordering::Relaxed)
+    }
+
+    /// Hooks for one of its sequences: a brake, which its leaving pulls, and a grammar's processor,
+    /// which pulls it, too.
+    pub(super) fn hooks(&self, grammar: Option<&Arc<Grammar>>) -> Hooks {
+        let brake = grammar.map_or_else(Cancel::new, |grammar| grammar.brake().clone());
+        let mut brakes = self.brakes.lock().unwrap_or_else(PoisonError::into_inner);
+        brakes.push(brake.clone());
+        drop(brakes);
+        if self.is_gone() {
+            brake.cancel();
+        }
+        let processor = grammar.map(|grammar| grammar.clone() as _);
+        Hooks { cancel: Some(brake), processor, progress: None }
+    }
+}
+
+impl Ticket {
+    /// The next event; `None` if the scheduler is no more.
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.client.gone.store(true, Ordering::Relaxed);
+        for brake in &*self.client.brakes.lock().unwrap_or_else(PoisonError::into_inner) {
+            brake.cancel();
+        }
+        self.watch.look();
+    }
+}
+
+impl PassWatch {
+    /// A pass begins, for these clients.
+    pub(super) fn begin(&self, brake: &Cancel, shares: Vec<(Arc<Client>, usize)>) {
+        brake.reset();
+        *self.lock() = Some(Watched { brake: brake.clone(), shares });
+        self.look();
+    }
+
+    pub(super) fn end(&self) {
+        *self.lock() = None;
+    }
+
+    /// Stops the pass if at least half of its tokens are for nobody.
+    fn look(&self) {
+        if let Some(watched) = &*self.lock() {
+            let sum = |gone: bool| -> usize {
+                let counted = watched.shares.iter().filter(|(client, _)| !gone || client.is_gone());
+                counted.map(|(_, n_tokens)| n_tokens).sum()
+            };
+            if 2 * sum(true) >= sum(false) {
+                watched.brake.cancel();
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Watched>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_stops_when_half_of_it_is_for_nobody() {
+        for (shares, leaving, stops) in [
+            (&[1usize, 1][..], &[0usize][..], true),
+            (&[1, 1, 1], &[0], false),
+            (&[1, 1, 1], &[0, 2], true),
+            (&[1, 264], &[0], false),
+            (&[1, 264], &[1], true),
+        ] {
+            let (watch, brake) = (Arc::new(PassWatch::default()), Cancel::new());
+            let mut tickets: Vec<_> =
+                shares.iter().map(|_| Some(Order::new(Vec::new(), None, &watch).1)).collect();
+            let clients = tickets.iter().flatten().map(|ticket| ticket.client.clone());
+            watch.begin(&brake, clients.zip(shares.iter().copied()).collect());
+            assert!(!brake.is_cancelled(), "nobody has gone");
+            for &i in leaving {
+                tickets[i] = None;
+            }
+            assert_eq!(brake.is_cancelled(), stops, "{shares:?} without {leaving:?}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Answers that follow a grammar or a JSON schema, by llguidance.
+//!
+//! Grammars come from strangers: their size, the steps and the memory of their parser and the time
+//! to compile them are bounded.
+
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use halfbyte::generate::LogitsProcessor;
+use halfbyte::{Cancel, Model};
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory};
+use serde_json::{Value, json};
+
+use crate::error::{ApiError, ApiResult};
+
+/// Bytes of a grammar or a schema; large published schemas have about 100 kB.
+const MAX_SOURCE: usize = 256 << 10;
+
+/// Time for compiling one; its steps are bounded, too, to about as much.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
+
+/// The compiler goes down by recursion, 128 levels of a schema at most. Only address space is taken.
+const STACK_BYTES: usize = 256 << 20;
+
+/// States of the lexer, of 1–2 kB each.
+const MAX_LEXER_STATES: usize = 20_000;
+
+/// What an answer must follow.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Rules {
+    /// A grammar in llguidance's variant of Lark.
+    Lark(String),
+    /// A JSON schema.
+    Schema(Value),
+}
+
+/// Compiles grammars for one model's vocabulary.
+pub(crate) struct Grammars {
+    model: Model,
+    /// Made when it is first needed: it takes a second and some MB for 100,000 tokens.
+    factory: OnceLock<Result<Arc<ParserFactory>, String>>,
+}
+
+/// A grammar with its place in one answer.
+pub(crate) struct Grammar {
+    state: Mutex<State>,
+    brake: Cancel,
+}
+
+struct State {
+    matcher: Matcher,
+    /// Tokens, the prompt included, that the matcher has gone past.
+    n_seen: Option<usize>,
+    outcome: Outcome,
+}
+
+/// How a grammar ended an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Not at all.
+    Open,
+    /// Nothing can follow.
+    Complete,
+    /// It could not be followed, for this reason.
+    Failed(String),
+}
+
+impl Rules {
+    /// The field that names them in a request, and their size.
+    fn describe(&self) -> (&'static str, usize) {
+        match self {
+            Self::Lark(text) => ("grammar", text.len()),
+            Self::Schema(schema) => ("response_format", schema.to_string().len()),
+        }
+    }
+
+    fn grammar(self) -> TopLevelGrammar {
+        match self {
+            Self::Lark(text) => TopLevelGrammar::from_lark(text),
+            Self::Schema(mut schema) => {
+                // Without this a model may write white space for ever.
+                let style = json!({
+                    "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": ",
+                });
+                if let Some(object) = schema.as_object_mut() {
+                    object.entry("x-guidance").or_insert(style);
+                }
+                TopLevelGrammar::from_json_schema(schema)
+            }
+        }
+    }
+}
+
+impl Grammars {
+    pub(crate) fn new(model: Model) -> Self {
+        Self { model, factory: OnceLock::new() }
+    }
+
+    /// Compiles `rules` for `n` answers; takes its time, up to [`TIME_LIMIT`].
+    pub(crate) fn compile(&self, rules: Rules, n: usize) -> ApiResult<Vec<Arc<Grammar>>> {
+        let (param, size) = rules.describe();
+        if size > MAX_SOURCE {
+            let reason = format!("{size} bytes are above the limit of {MAX_SOURCE}");
+            return Err(ApiError::invalid(param, reason));
+        }
+        let factory = self.factory.get_or_init(|| factory(&self.model));
+        let factory = factory.clone().map_err(|reason| ApiError::invalid(param, reason))?;
+        let (sender, receiver) = sync_channel(1);
+        let work = move || {
+            let mut matcher = Matcher::new(factory.create_parser(rules.grammar()));
+            // The first mask shows what a grammar costs, and whether anything can follow it.
+            let mask = matcher.compute_mask().map_err(|error| first_line(&error.to_string()));
+            let empty = mask.as_ref().is_ok_and(|mask| mask.is_zero());
+            let matcher = match mask {
+                Ok(_) if empty => Err("no answer can follow it".to_owned()),
+                mask => mask.map(|_| matcher),
+            };
+            // Nobody listens any more if it took too long.
+            drop(sender.send(matcher));
+        };
+        std::thread::Builder::new()
+            .name("grammar".into())
+            .stack_size(STACK_BYTES)
+            .spawn(work)
+            .map_err(|error| ApiError::internal(&error.to_string()))?;
+        let matcher = match receiver.recv_timeout(TIME_LIMIT) {
+            Ok(matcher) => matcher,
+            Err(RecvTimeoutError::Timeout) => Err(format!("it takes more than {TIME_LIMIT:?}")),
+            Err(RecvTimeoutError::Disconnected) => Err("it cannot be compiled".to_owned()),
+        };
+        let matcher = matcher.map_err(|reason| ApiError::invalid(param, reason))?;
+        Ok((0..n).map(|_| Arc::new(Grammar::new(matcher.deep_clone()))).collect())
+    }
+}
+
+/// Errors of llguidance go on with the parser's state.
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().chars().take(500).collect()
+}
+
+fn factory(model: &Model) -> Result<Arc<ParserFactory>, String> {
+    let tokenizer = model.tokenizer().map_err(|error| error.to_string())?;
+    let vocab_size = model.config().vocab_size as u32;
+    let ends: Vec<u32> = (0..vocab_size).filter(|&id| tokenizer.is_end(id)).collect();
+    let end = *ends.first().ok_or("the model has no end token, which a grammar needs")?;
+    let words: Vec<Vec<u8>> = (0..vocab_size)
+        .map(|id| match tokenizer.token_bytes(id) {
+            _ if tokenizer.is_special(id) || tokenizer.is_end(id) => {
+                let text = tokenizer.token_text(id).unwrap_or_default();
+                [&[TokTrie::SPECIAL_TOKEN_MARKER], text.as_bytes()].concat()
+            }
+            bytes => bytes.unwrap_or_default().to_vec(),
+        })
+        .collect();
+    let trie = TokTrie::from(&TokRxInfo::new(vocab_size, end), &words).with_eos_tokens(&ends);
+    let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+    let mut factory = ParserFactory::new_simple(&env).map_err(|error| error.to_string())?;
+    factory.quiet();
+    let limits = factory.limits_mut();
+    limits.max_lexer_states = MAX_LEXER_STATES;
+    limits.verbose_errors = false;
+    Ok(Arc::new(factory))
+}
+
+impl Grammar {
+    fn new(matcher: Matcher) -> Self {
+        let state = State { matcher, n_seen: None, outcome: Outcome::Open };
+        Self { state: Mutex::new(state), brake: Cancel::new() }
+    }
+
+    /// The brake of the answer, which it pulls when nothing can follow.
+    pub(crate) fn brake(&self) -> &Cancel {
+        &self.brake
+    }
+
+    /// How it ended the answer.
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).outcome.clone()
+    }
+}
+
+impl LogitsProcessor for Grammar {
+    fn process(&self, tokens: &[u32], logits: &mut [f32]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.outcome = state.restrict(tokens, logits);
+        if state.outcome != Outcome::Open {
+            self.brake.cancel();
+        }
+    }
+}
+
+impl State {
+    /// Forbids what the grammar does not allow after `tokens`.
+    fn restrict(&mut self, tokens: &[u32], logits: &mut [f32]) -> Outcome {
+        let n_seen = self.n_seen.replace(tokens.len()).unwrap_or(tokens.len());
+        let failed =
+            |error: &dyn std::fmt::Display| Outcome::Failed(first_line(&error.to_string()));
+        if let Err(error) = self.matcher.consume_tokens(tokens.get(n_seen..).unwrap_or_default()) {
+            return failed(&error);
+        }
+        if self.matcher.is_stopped() {
+            return Outcome::Complete;
+        }
+        let mask = match self.matcher.compute_mask() {
+            Ok(mask) => mask,
+            Err(error) => return failed(&error),
+        };
+        let mut possible = false;
+        for (token, logit) in (0..).zip(logits) {
+            if mask.is_allowed(token) {
+                possible |= *logit > f32::NEG_INFINITY;
+            } else {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        if possible {
+            Outcome::Open
+        } else {
+            failed(&"every token that it allows is forbidden by other options")
+        }
+    }
+}
+
+impl std::fmt::Debug for Grammar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grammar").field("outcome", &self.outcome()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Grammars {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grammars").finish_non_exhaustive()
+    }
+}

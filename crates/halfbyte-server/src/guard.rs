@@ -1,0 +1,143 @@
+//! Who may ask, and how often.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::app::App;
+use crate::error::{ApiError, ApiResult};
+use crate::routes;
+
+/// Between two requests in the long run: whoever asks as fast as he can would otherwise take a
+/// processor from the model. One takes 30–60 µs, so that this is 1–2 % of two processors.
+const INTERVAL: Duration = Duration::from_millis(2);
+
+/// Requests that may come at once.
+const BURST: u32 = 100;
+
+/// Spreads requests over time.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(Mutex<Option<Instant>>);
+
+impl Pace {
+    /// How long the request that comes `now` has to wait.
+    fn wait(&self, now: Instant) -> Duration {
+        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let earliest = now.checked_sub(INTERVAL * BURST).unwrap_or(now);
+        let turn = next.map_or(earliest, |next| next.max(earliest));
+        *next = Some(turn + INTERVAL);
+        turn.saturating_duration_since(now)
+    }
+}
+
+/// Lets requests through that may be answered, one after the other, and counts the answers.
+pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    let wait = app.pace.wait(Instant::now());
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let response = match check(&app, &request, &route) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    };
+    app.metrics.request(&route, response.status().as_u16());
+    response
+}
+
+fn check(app: &App, request: &Request, route: &str) -> ApiResult<()> {
+    let headers = request.headers();
+    let forbidden = |message: &str| Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    // A page of another site whose name was made to point here (DNS rebinding) says that name.
+    if app.options.address.ip().is_loopback() && !names_loopback(host(request)) {
+        return forbidden("the Host header names another machine than this one");
+    }
+    if !origin_may(app, headers, host(request)) {
+        return forbidden("pages of this origin may not use the server; see --cors-origin");
+    }
+    // A preflight brings no key; what it asks for will.
+    if request.method() == Method::OPTIONS || routes::is_open(route) {
+        return Ok(());
+    }
+    match &app.options.api_key {
+        Some(key) if !brings(headers, key) => {
+            let message = "send the server's key: Authorization: Bearer KEY";
+            Err(ApiError::new(StatusCode::UNAUTHORIZED, message).code("invalid_api_key"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The machine that the request names.
+fn host(request: &Request) -> &str {
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    header.or_else(|| request.uri().authority().map(|a| a.as_str())).unwrap_or_default()
+}
+
+/// Whether `host`, which may have a port, is this machine.
+fn names_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether a page from where the request comes may use the server; other programs name no origin.
+fn origin_may(app: &App, headers: &HeaderMap, host: &str) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let origin = origin.to_str().unwrap_or_default();
+    let own = origin.split_once("://").is_some_and(|(_, rest)| rest == host);
+    own || app.options.cors_origins.iter().any(|allowed| allowed == "*" || allowed == origin)
+}
+
+/// Compares in a time that does not tell where the keys differ.
+fn brings(headers: &HeaderMap, key: &str) -> bool {
+    let brought = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let Some((scheme, brought)) = brought.and_then(|value| value.split_at_checked(7)) else {
+        return false;
+    };
+    let differ = brought.iter().zip(key.as_bytes()).fold(0, |differ, (a, b)| differ | (a ^ b));
+    scheme.eq_ignore_ascii_case(b"bearer ") && brought.len() == key.len() && differ == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LOCALHOST:8080", true),
+            ("127.0.0.1:1", true),
+            ("127.9.9.9", true),
+            ("[::1]:8080", true),
+            ("[::1]", true),
+            ("example.com:8080", false),
+            ("localhost.example.com", false),
+            ("127.0.0.1.example.com", false),
+            ("192.168.0.1", false),
+            ("[2001:db8::1]:80", false),
+            ("", false),
+        ] {
+            assert_eq!(names_loopback(host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_burst_passes_at_once_and_then_one_at_a_time() {
+        let (pace, now) = (Pace::default(), Instant::now());
+        let waits: Vec<Duration> = (0..BURST + 3).map(|_| pace.wait(now)).collect();
+        assert!(waits[..=BURST as usize].iter().all(Duration::is_zero));
+        assert_eq!(waits[BURST as usize + 2], INTERVAL * 2);
+        assert!(pace.wait(now + INTERVAL * 10).is_zero());
+    }
+}

@@ -1,0 +1,276 @@
+"""The chat page in use: asking, stopping, branching, keeping, and settings."""
+
+import json
+import re
+
+from conftest import answered, ask, texts
+from mock_server import STORY
+from playwright.sync_api import expect
+
+BIG = 1_000_001
+USUAL = {"temperature": 0.7, "top_p": 0.95, "top_k": 40, "repetition_penalty": 1.1}  # as the library's own
+
+
+def test_a_question_is_answered_and_measured(page, server):
+    expect(page.locator("#model")).to_have_text("stories-q4_0")
+    ask(page, "Tell me a story")
+    assert texts(page, "from-user") == ["Tell me a story"]
+    assert re.sub(r"\s+", " ", texts(page, "from-model")[0]) == re.sub(r"\s+", " ", STORY)
+    expect(page.locator(".is-last .stats")).to_have_text(re.compile(r"^\d+ tokens · [\d.]+ tokens/s$"))
+    expect(page.locator("#meter-text")).to_have_text(re.compile(r"^\d+ of 512 tokens$"))
+    [sent] = server.chats()
+    assert sent == {"model": "stories-q4_0", "messages": [{"role": "user", "content": "Tell me a story"}], "stream": True,
+                    "stream_options": {"include_usage": True}, **USUAL}
+    ask(page, "And then?")
+    assert [message["role"] for message in server.chats()[1]["messages"]] == ["user", "assistant", "user"]
+    assert server.chats()[1]["messages"][1]["content"] == STORY
+
+
+def test_stop_keeps_what_was_written_and_tells_the_server(page, server):
+    ask(page, "slow one", wait=False)
+    expect(page.locator(".is-last .body")).to_contain_text("Once upon")
+    page.locator("#stop").click()
+    answered(page)
+    text = texts(page, "from-model")[0]
+    assert 0 < len(text) < len(STORY) and STORY.startswith(text.strip())
+    expect(page.locator(".is-last .stats")).to_contain_text("Stopped")
+    expect(page.locator("#input")).to_be_focused()
+    page.wait_for_timeout(600)
+    assert server.gone == 1
+    assert texts(page, "from-model")[0] == text
+
+
+def test_regenerating_keeps_both_answers(page, server):
+    ask(page, "Tell me a story")
+    page.get_by_role("button", name="Regenerate answer").click()
+    answered(page)
+    expect(page.locator(".is-last .count")).to_have_text("2/2")
+    assert server.chats()[0]["messages"] == server.chats()[1]["messages"]
+    page.get_by_role("button", name="Previous version").click()
+    expect(page.locator(".is-last .count")).to_have_text("1/2")
+    expect(page.get_by_role("button", name="Next version")).to_be_focused()
+
+
+def test_an_edited_question_is_a_branch(page, server):
+    ask(page, "First question")
+    ask(page, "Second question")
+    page.locator("#input").press("ArrowUp")
+    expect(page.get_by_role("textbox", name="Edit message")).to_have_value("Second question")
+    page.keyboard.press("Escape")
+    first = page.locator(".from-user").first
+    first.hover()
+    first.get_by_role("button", name="Edit message").click()
+    page.get_by_role("textbox", name="Edit message").fill("markdown instead")
+    page.keyboard.press("Enter")
+    answered(page)
+    assert texts(page, "from-user") == ["markdown instead"]
+    assert server.chats()[-1]["messages"] == [{"role": "user", "content": "markdown instead"}]
+    page.get_by_role("button", name="Previous version").click()
+    assert texts(page, "from-user") == ["First question", "Second question"]
+
+
+def test_an_edited_answer_is_kept_beside_and_sent(page, server):
+    ask(page, "Question")
+    page.locator(".from-model").hover()
+    page.locator(".from-model").get_by_role("button", name="Edit message").click()
+    page.get_by_role("textbox", name="Edit message").fill("My own answer")
+    page.get_by_role("button", name="Save").click()
+    assert texts(page, "from-model") == ["My own answer"]
+    expect(page.locator(".is-last .count")).to_have_text("2/2")
+    ask(page, "More")
+    assert server.chats()[-1]["messages"][1] == {"role": "assistant", "content": "My own answer"}
+
+
+def test_a_reload_keeps_conversation_branch_and_draft(page):
+    ask(page, "Tell me a story")
+    page.get_by_role("button", name="Regenerate answer").click()
+    answered(page)
+    page.get_by_role("button", name="Previous version").click()
+    page.locator("#input").fill("not sent yet")
+    before = texts(page)
+    page.wait_for_timeout(200)
+    page.reload()
+    expect(page.locator(".is-last .count")).to_have_text("1/2")
+    assert texts(page) == before
+    expect(page.locator("#input")).to_have_value("not sent yet")
+    expect(page.locator("#title")).to_have_text("Tell me a story")
+
+
+def test_a_reload_in_the_middle_keeps_the_part(page):
+    ask(page, "slow one", wait=False)
+    page.wait_for_timeout(2500)
+    page.reload()
+    expect(page.locator(".is-last .body")).to_contain_text("Once upon")
+    expect(page.locator(".problem")).to_contain_text("not complete")
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+
+
+def test_an_answer_goes_on_while_another_conversation_is_open(page):
+    ask(page, "slow one", wait=False)
+    page.locator("#new").click()
+    expect(page.locator("#welcome")).to_be_visible()
+    expect(page.locator(".working")).to_be_visible()
+    ask(page, "quick one")
+    page.locator(".item-name", has_text="slow one").click()
+    expect(page.locator(".is-last .body")).to_contain_text("Once upon")
+    expect(page.locator("#stop")).to_be_visible()
+    page.keyboard.press("Escape")
+    answered(page)
+
+
+def test_conversations_are_found_renamed_deleted_and_restored(page):
+    for text in ("apples are red", "pears are green"):
+        page.locator("#new").click()
+        ask(page, text)
+    expect(page.locator(".item")).to_have_count(2)
+    page.locator("#search").fill("apples")
+    expect(page.locator(".item")).to_have_count(1)
+    page.locator("#search").fill("nowhere")
+    expect(page.locator("#list")).to_have_text("Nothing found.")
+    page.locator("#search").fill("")
+    item = page.locator(".item", has_text="apples")
+    item.hover()
+    item.get_by_role("button", name="Rename").click()
+    page.get_by_role("textbox", name="New name").fill("About apples")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(100)
+    page.reload()
+    item = page.locator(".item", has_text="About apples")
+    item.hover()
+    item.get_by_role("button", name="Delete").click()
+    expect(page.locator(".item")).to_have_count(1)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".item")).to_have_count(2)
+    assert texts(page, "from-user") == ["apples are red"]
+
+
+def test_settings_are_sent_kept_and_reset(page, server):
+    page.locator("#settings-open").click()
+    page.get_by_label("System prompt").fill("You are terse.")
+    for label, value in {"Temperature": "0.25", "Top p": "0.9", "Top k": "12", "Min p": "0.05", "Repeat penalty": "1.15",
+                         "Longest answer": "99", "Seed": "7"}.items():
+        page.get_by_label(label).fill(value)
+    page.get_by_label("Top k").fill("-3")
+    expect(page.locator("#hint-top_k")).to_have_text("A whole number from 0 to 1000, please.")
+    page.get_by_role("button", name="Done").click()
+    ask(page, "Hello")
+    sent = server.chats()[0]
+    assert sent["messages"][0] == {"role": "system", "content": "You are terse."}
+    names = ("temperature", "top_p", "min_p", "repetition_penalty", "max_tokens", "seed")
+    assert [sent[name] for name in names] == [0.25, 0.9, 0.05, 1.15, 99, 7]
+    assert sent["top_k"] == 40, "a value out of its limits is not sent"
+    page.reload()
+    page.locator("#settings-open").click()
+    expect(page.get_by_label("Seed")).to_have_value("7")
+    page.get_by_role("button", name="Reset to the usual").click()
+    page.keyboard.press("Escape")
+    ask(page, "Again")
+    assert server.chats()[1].items() >= USUAL.items()
+    assert set(server.chats()[1]) == {"model", "messages", "stream", "stream_options", *USUAL}
+
+
+def test_one_of_several_models_can_be_chosen(open_page, server):
+    server.models = ["small", "large"]
+    page = open_page()
+    page.get_by_label("Model").select_option("large")
+    ask(page, "Hello")
+    assert server.chats()[0]["model"] == "large"
+
+
+def test_files_go_along_once(page, server):
+    page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"line one\n```\nline two\n"})
+    expect(page.locator(".chip")).to_contain_text("notes.txt")
+    ask(page, "What is in it?")
+    content = server.chats()[0]["messages"][0]["content"]
+    assert content == "File notes.txt:\n````\nline one\n```\nline two\n````\n\nWhat is in it?"
+    expect(page.locator(".chip")).to_have_count(0)
+    expect(page.locator("details.file")).to_contain_text("notes.txt")
+
+
+def test_files_that_cannot_go_along_are_refused_with_a_reason(page):
+    page.locator("#file").set_input_files([
+        {"name": "big.txt", "mimeType": "text/plain", "buffer": b"x" * BIG},
+        {"name": "photo.png", "mimeType": "image/png", "buffer": b"\x89PNG\0\xff"},
+    ])
+    expect(page.locator(".toast").nth(0)).to_contain_text("at most 1.0 MB can go along")
+    expect(page.locator(".toast").nth(1)).to_contain_text("photo.png is not a text file in UTF-8")
+    expect(page.locator(".chip")).to_have_count(0)
+
+
+def test_a_dropped_file_goes_along(page):
+    transfer = page.evaluate_handle("() => { const t = new DataTransfer(); t.items.add(new File(['hello'], 'dropped.md')); return t; }")
+    page.dispatch_event("main", "dragenter", {"dataTransfer": transfer})
+    expect(page.locator("#drop")).to_be_visible()
+    page.dispatch_event("main", "drop", {"dataTransfer": transfer})
+    expect(page.locator(".chip")).to_contain_text("dropped.md")
+    expect(page.locator("#drop")).to_be_hidden()
+
+
+def test_an_export_is_imported_again(open_page, tmp_path):
+    page = open_page()
+    ask(page, "markdown")
+    page.get_by_role("button", name="Regenerate answer").click()
+    answered(page)
+    with page.expect_download() as download:
+        page.locator("#export").click()
+    file = tmp_path / "export.json"
+    download.value.save_as(file)
+    other = open_page()
+    other.locator("#import-file").set_input_files(file)
+    expect(other.locator(".is-last .count")).to_have_text("2/2")
+    assert texts(other) == texts(page)
+    other.locator("#import-file").set_input_files(file)
+    expect(other.locator(".item")).to_have_count(2)  # never written over
+
+
+def test_files_of_the_terminal_chat_are_read_and_written(page, tmp_path):
+    saved = {"format": "halfbyte chat", "version": 1, "model": "m.gguf", "settings": {"temperature": 0.5, "max_new_tokens": 64, "seed": None}, "messages": [
+        {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]}
+    (tmp_path / "saved.json").write_text(json.dumps(saved))
+    page.locator("#import-file").set_input_files(tmp_path / "saved.json")
+    expect(page.locator(".item")).to_have_count(1)
+    assert texts(page) == ["Hello", "Good day"]
+    page.locator("#settings-open").click()
+    expect(page.get_by_label("Longest answer")).to_have_value("64")
+    page.keyboard.press("Escape")
+    page.locator(".item").hover()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export Hello").click()
+    download.value.save_as(tmp_path / "export.json")
+    assert json.loads((tmp_path / "export.json").read_text())["messages"] == saved["messages"]
+
+
+def test_an_import_that_is_none_changes_nothing(page, tmp_path):
+    good = {"messages": [{"parent": None, "role": "user", "text": "hi"}]}
+    cases = {
+        "{": "is not a JSON file",
+        "[1]": "holds no conversations",
+        json.dumps({"format": "another", "messages": []}): "holds no conversations",
+        json.dumps({"format": "halfbyte chat", "version": 2, "conversations": []}): "newer version",
+        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [good, {"messages": [{"parent": 0, "role": "user", "text": ""}]}]}):
+            "conversation 2: message 1: parent must be the number of an earlier message. Nothing was imported.",
+        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [{"messages": [{"role": "system", "text": ""}]}]}): "role must be",
+        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [{"messages": {"length": 1e9}}]}): "messages must be a list",
+        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [{"messages": [{"role": "user", "text": 5}]}]}): "text must be a text",
+    }
+    for content, complaint in cases.items():
+        (tmp_path / "bad.json").write_text(content)
+        page.locator("#import-file").set_input_files(tmp_path / "bad.json")
+        expect(page.locator(".toast").last).to_contain_text(complaint)
+    expect(page.locator(".item")).to_have_count(0)
+
+
+def test_two_windows_see_each_other(open_page):
+    page = open_page()
+    ask(page, "From the first window")
+    second = open_page(context=page.context)
+    second.locator("#new").click()
+    ask(second, "From the second window")
+    expect(page.locator(".item")).to_have_count(2)
+    assert texts(page, "from-user") == ["From the first window"]
+
+
+def test_waiting_for_a_long_prompt_is_counted(page):
+    ask(page, "wait", wait=False)
+    expect(page.locator(".is-last .stats")).to_have_text(re.compile(r"^Reading, \d+ s$"))
+    answered(page)
