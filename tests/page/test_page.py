@@ -274,3 +274,18 @@ def test_waiting_for_a_long_prompt_is_counted(page):
     ask(page, "wait", wait=False)
     expect(page.locator(".is-last .stats")).to_have_text(re.compile(r"^Reading, \d+ s$"))
     answered(page)
+
+
+def test_an_edit_sent_during_an_answer_stops_that_answer(page, server):
+    ask(page, "First")
+    page.locator("#input").press("ArrowUp")
+    page.locator("#input").fill("slow second")
+    page.locator("#input").press("Enter")
+    expect(page.locator(".is-last .body")).to_contain_text("Once")
+    page.get_by_role("textbox", name="Edit message").fill("Third")
+    page.keyboard.press("Enter")
+    answered(page)
+    assert texts(page, "from-user") == ["Third"]
+    expect(page.locator("#stop")).to_be_hidden()
+    page.wait_for_timeout(600)
+    assert server.gone == 1

@@ -117,6 +117,8 @@ fn schemathesis(python: &Path, server: &Server) -> anyhow::Result<()> {
     let mut command = Command::new(python.with_file_name("schemathesis"));
     command.arg("run").arg(format!("{}/openapi.json", server.url));
     command.args(["--checks", "not_a_server_error", "--max-examples", "50", "--seed", "8"]);
+    // It leaves a folder where it runs.
+    command.current_dir(python.parent().unwrap_or(python));
     server.run(command)
 }
 

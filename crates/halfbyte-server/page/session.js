@@ -106,12 +106,13 @@ export class Session extends EventTarget {
       }
     };
     answer.ended = () => {
-      this.answers.delete(conversation.id);
+      if (this.answers.get(conversation.id) === answer) this.answers.delete(conversation.id);
       if (conversation === this.open) this.tell("piece", index);
       this.tell("running", answer);
       this.tell("list");
       this.keep(conversation);
     };
+    this.answers.get(conversation.id)?.stop(); // one at a time; an edit may have been open while another was asked for
     this.answers.set(conversation.id, answer);
     this.changed();
     this.tell("running");

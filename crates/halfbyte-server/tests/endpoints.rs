@@ -217,7 +217,7 @@ fn answers_follow_grammars_and_schemas() {
     };
     let schema = json!({
         "type": "object",
-        "properties": { "mood": { "enum": ["happy", "sad"] }, "n": { "type": "integer", "maximum": 9 } },
+        "properties": { "mood": { "enum": ["happy", "sad"] }, "n": { "type": "integer", "minimum": 0, "maximum": 9 } },
         "required": ["mood", "n"], "additionalProperties": false,
     });
     let format = json!({ "type": "json_schema", "json_schema": { "name": "m", "schema": schema } });

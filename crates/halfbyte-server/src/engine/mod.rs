@@ -1,5 +1,6 @@
 //! The scheduler: one thread owns the model's work, and requests join and leave between passes.
 
+mod active;
 mod order;
 mod prefix;
 mod queue;

@@ -8,12 +8,13 @@ use std::time::Instant;
 use halfbyte::generate::{Advance, Pool, Purpose, Reading, Work};
 use halfbyte::{Cancel, Error, FinishReason, Generation, Model, Session};
 
+use super::active::{Active, Stage};
 use super::order::{Client, PassWatch};
 use super::prefix::{PrefixCache, n_common};
 use super::queue::Queue;
 use super::{Choice, Command, Event, Job, Limits, Order, Task};
 use crate::error::ApiError;
-use crate::grammar::{Grammar, Outcome};
+use crate::grammar::Outcome;
 use crate::metrics::Metrics;
 
 pub(super) struct Worker {
@@ -30,25 +31,6 @@ pub(super) struct Worker {
     brake: Cancel,
     /// Whether new requests are refused.
     draining: bool,
-}
-
-/// A member of the pool, and what comes after it.
-struct Active {
-    client: Arc<Client>,
-    stage: Stage,
-    /// Sequences that it stands for.
-    n_sequences: usize,
-    /// Bytes of keys and values that it may come to.
-    n_bytes: usize,
-}
-
-enum Stage {
-    /// A text is read for its vector.
-    Embed { job: usize },
-    /// A prompt is read, for its scores if `scored`, and then answered.
-    Read { job: usize, scored: bool, tokens: Vec<u32>, choices: Vec<Choice> },
-    /// An answer is written.
-    Write { index: usize, grammar: Option<Arc<Grammar>> },
 }
 
 impl Worker {
@@ -81,7 +63,13 @@ impl Worker {
             self.dismiss();
             self.admit();
             self.compute();
+            self.report();
         }
+    }
+
+    fn report(&self) {
+        let n_running = self.active.values().map(|active| active.n_sequences).sum();
+        self.metrics.set_load(n_running, self.prefixes.len(), self.prefixes.n_bytes());
     }
 
     /// Takes what is handed in; waits for it if there is nothing to do. False when all is over.
@@ -202,11 +190,6 @@ impl Worker {
                 client.tell(Event::Failed(ApiError::of("prompt", &error)));
             }
         }
-        self.metrics.set_load(
-            self.active.values().map(|active| active.n_sequences).sum(),
-            self.prefixes.len(),
-            self.prefixes.n_bytes(),
-        );
     }
 
     fn begin(&mut self, client: &Arc<Client>, job: Job, n_bytes: usize) -> halfbyte::Result<()> {
