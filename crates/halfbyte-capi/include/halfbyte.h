@@ -233,9 +233,18 @@ typedef struct hb_model_options {
      */
     uint32_t cache_type;
     /**
-     * 0.
+     * Query heads for each key/value head, for files of 2023 that do not say: 8 for LLaMA 2 70B. 0
+     * for what the file says.
      */
-    uint32_t reserved;
+    uint32_t n_gqa;
+    /**
+     * Epsilon of the RMS norms, above 0; 0 for what the file says.
+     */
+    float rms_eps;
+    /**
+     * Base of the rotary frequencies, above 0; 0 for what the file says.
+     */
+    float rope_base;
     /**
      * Hears (bytes loaded, bytes in all), or NULL.
      */
