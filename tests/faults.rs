@@ -7,6 +7,8 @@
 
 #[path = "faults/files.rs"]
 mod files;
+#[path = "faults/memory.rs"]
+mod memory;
 #[path = "faults/paths.rs"]
 mod paths;
 #[path = "faults/system.rs"]
