@@ -10,6 +10,7 @@ pub mod golden_file;
 pub mod hostile;
 #[expect(clippy::missing_panics_doc, clippy::panic, reason = "tests may panic")]
 pub mod legacy_files;
+pub mod puller;
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
 pub mod torch_file;
 pub mod vocabularies;
