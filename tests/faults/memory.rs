@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use halfbyte::io::Checkpoint;
 use halfbyte::model::CacheType;
 use halfbyte::{Error, GenerationConfig, Model, ModelOptions, QuantizeType};
 use halfbyte_benches::synth::{self, Family, Shape};
@@ -28,9 +29,20 @@ const SHAPE: Shape = Shape {
 };
 
 /// Opens the model and generates from a prompt of two passes.
-fn open_and_generate(path: &Path, cache_type: CacheType) -> halfbyte::Result<Vec<u32>> {
+///
+/// Byte-level vocabularies are cut by regular expressions, whose engine takes 320 kB whatever the
+/// model, and ends the process if it does not get them: those models run without.
+fn open_and_generate(
+    path: &Path,
+    family: Family,
+    cache_type: CacheType,
+) -> halfbyte::Result<Vec<u32>> {
     let options = ModelOptions { threads: Some(2), cache_type, ..ModelOptions::default() };
-    let model = Model::open_with(path, &options)?;
+    let mut checkpoint = Checkpoint::open(path)?;
+    if family != Family::Llama {
+        checkpoint.metadata_mut().remove("tokenizer.ggml.model");
+    }
+    let model = Model::from_checkpoint(&checkpoint, &options)?;
     let prompt: Vec<u32> = (0..300).map(|i| 3 + 7 * i % 900).collect();
     let config = GenerationConfig {
         max_new_tokens: 16,
@@ -60,7 +72,7 @@ fn every_large_block_that_cannot_be_had_is_an_error() -> Result<()> {
         let shape = Shape { architecture: family, n_kv_heads, ..SHAPE };
         let path = folder.path().join(format!("{}.gguf", family.name()));
         synth::write(&path, &shape, kind, 1, &mut |_, _| {})?;
-        let run = || open_and_generate(&path, cache_type);
+        let run = || open_and_generate(&path, family, cache_type);
         let (whole, n_blocks) = system::fail_block(usize::MAX, LARGE, run);
         let whole = whole?;
         assert!(whole.len() == 16 && n_blocks > 20, "{n_blocks} blocks");
