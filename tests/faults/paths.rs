@@ -11,6 +11,8 @@ use halfbyte::io::Checkpoint;
 use halfbyte::{Cancel, Error, GenerationConfig, Model, QuantizeType, Session, quantize};
 use halfbyte_tests::data;
 
+use crate::system;
+
 fn quantized(from: &Path, to: &Path) -> halfbyte::Result<()> {
     let checkpoint = Checkpoint::open(from)?;
     let kind = QuantizeType::from_name("q8_0").expect("a type");
@@ -19,6 +21,7 @@ fn quantized(from: &Path, to: &Path) -> halfbyte::Result<()> {
 
 #[test]
 fn names_need_not_be_text() -> Result<()> {
+    let _alone = system::alone();
     let folder = tempfile::tempdir()?;
     let folder = folder.path().join(OsStr::from_bytes(b"fold\xe9r"));
     fs::create_dir(&folder)?;
@@ -42,6 +45,7 @@ fn names_need_not_be_text() -> Result<()> {
 
 #[test]
 fn what_may_only_be_read_opens_and_is_not_written() -> Result<()> {
+    let _alone = system::alone();
     let folder = tempfile::tempdir()?;
     let locked = folder.path().join("locked");
     fs::create_dir(&locked)?;

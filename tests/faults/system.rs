@@ -131,8 +131,10 @@ fn planned(call: Call) -> Option<Fault> {
 
 /// Fails with that error number.
 fn fail(number: c_int) -> c_long {
-    // SAFETY: the place of this thread's error number.
-    unsafe { *libc::__errno_location() = number };
+    // SAFETY: takes nothing.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: the place of this thread's error number, which nobody else refers to.
+    unsafe { *place = number };
     -1
 }
 

@@ -14,6 +14,8 @@ use halfbyte::io::Checkpoint;
 use halfbyte::{GenerationConfig, Model};
 use halfbyte_tests::data;
 
+use crate::system;
+
 /// Names the file to the process that reads it when it is short.
 const VARIABLE: &str = "HALFBYTE_SHORTENED";
 
@@ -29,6 +31,7 @@ fn shorten(path: &Path) -> Result<()> {
 
 #[test]
 fn a_loaded_model_does_not_need_its_file() -> Result<()> {
+    let _alone = system::alone();
     let folder = tempfile::tempdir()?;
     let path = copy(folder.path())?;
     let model = Model::open(&path)?;
@@ -49,6 +52,7 @@ fn a_loaded_model_does_not_need_its_file() -> Result<()> {
 
 #[test]
 fn an_open_file_may_be_renamed_over() -> Result<()> {
+    let _alone = system::alone();
     let folder = tempfile::tempdir()?;
     let path = copy(folder.path())?;
     let checkpoint = Checkpoint::open(&path)?;
@@ -75,6 +79,7 @@ fn reads_what_is_gone() -> Result<()> {
 
 #[test]
 fn reading_a_file_that_was_shortened_in_place_stops_the_process() -> Result<()> {
+    let _alone = system::alone();
     let folder = tempfile::tempdir()?;
     let path = copy(folder.path())?;
     let status = Command::new(std::env::current_exe()?)
