@@ -108,7 +108,6 @@ pub(crate) fn check(name: &str) {
         }
     }
     assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
-    println!("{} broken inputs", cases.len());
 }
 
 fn check_one(case: &Case, folder: &Path, path: &Path, opens: Opens) -> Result<(), String> {
