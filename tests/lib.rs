@@ -5,8 +5,12 @@ pub mod adapters;
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
 pub mod fixtures;
 pub mod golden_file;
+#[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
+#[path = "hostile/mod.rs"]
+pub mod hostile;
 #[expect(clippy::missing_panics_doc, clippy::panic, reason = "tests may panic")]
 pub mod legacy_files;
+pub mod puller;
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
 pub mod torch_file;
 pub mod vocabularies;
@@ -42,6 +46,7 @@ pub fn kind(error: &Error) -> &'static str {
         Error::Shape { .. } => "Shape",
         Error::Config { .. } => "Config",
         Error::Tokenizer(_) => "Tokenizer",
+        Error::Template(_) => "Template",
         _ => "another kind",
     }
 }

@@ -180,7 +180,9 @@ fn a_brake_ends_its_own_generation_and_a_cancelled_pass_changes_nothing() {
     assert_eq!(keys(&pool), [stopped, other], "texts go on before anybody's prompt");
     mine.cancel();
     let advances = pool.pass(None).unwrap();
-    assert_eq!(advances[0], Advance { key: stopped, piece: None, is_done: true });
+    assert!(
+        matches!(&advances[0], Advance { key, piece: None, is_done: true, error: None } if *key == stopped)
+    );
     assert_eq!(keys(&pool), [other, newcomer], "then prompts are read again");
     match pool.get(stopped) {
         Some(Work::Generation(g)) => {
@@ -210,7 +212,9 @@ fn a_processor_that_pulls_its_brake_ends_nobody_else() {
     let failing = pool.add(Work::Generation(failing)).unwrap();
     let other = pool.add(generation(PROMPT, &config(1, 8), None)).unwrap();
     let advances = pool.pass(None).unwrap();
-    assert_eq!(advances[0], Advance { key: failing, piece: None, is_done: true });
+    assert!(
+        matches!(&advances[0], Advance { key, piece: None, is_done: true, error: None } if *key == failing)
+    );
     assert!(advances[1].key == other && advances[1].piece.is_some());
 }
 

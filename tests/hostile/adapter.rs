@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
+use crate::adapters::{Lora, bytes, write_peft};
+use crate::fixtures::{Folder, Gguf, safetensors_raw};
+use crate::torch_file::{Zip, dict, of_folder, storage, tensor};
 use halfbyte::io::Checkpoint;
 use halfbyte::model::ModelConfig;
 use halfbyte::{Adapter, Result};
-use halfbyte_tests::adapters::{Lora, bytes, write_peft};
-use halfbyte_tests::fixtures::{Folder, Gguf, safetensors_raw};
-use halfbyte_tests::torch_file::{Zip, dict, of_folder, storage, tensor};
 use serde_json::{Value, json};
 
-use crate::adapter_files;
-use crate::case::{Case, MALFORMED};
+use super::adapter_files;
+use super::{Case, MALFORMED};
 
 const ENDS: &[&str] = &["attn_q", "attn_v", "ffn_down"];
 
@@ -29,7 +29,7 @@ fn config() -> ModelConfig {
 }
 
 /// A valid adapter.
-pub(crate) fn lora() -> Lora {
+pub fn lora() -> Lora {
     Lora::random(&config(), 1, 4, ENDS)
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use halfbyte_tests::fixtures::{Gguf, string_value, u32_value};
+use crate::fixtures::{Gguf, string_value, u32_value};
 
-use crate::adapter::lora;
-use crate::case::{Case, MALFORMED};
+use super::adapter::lora;
+use super::{Case, MALFORMED};
 
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::case::{Case, MALFORMED};
-use crate::safetensors::folder_case;
+use super::safetensors::folder_case;
+use super::{Case, MALFORMED};
 
 /// A case whose `config.json` has that value under `key` (null takes the field out).
 fn config(

@@ -2,16 +2,14 @@
 
 use std::path::Path;
 
-use halfbyte_tests::legacy_files::{Ggml, LLAMA, Model, Tensor};
+use crate::legacy_files::{Ggml, LLAMA, Model, Tensor};
 
-use crate::case::{Case, MALFORMED};
+use super::gguf::Expected;
+use super::{Case, MALFORMED};
 
 /// Every container.
 const MODELS: [Model; 8] =
     [LLAMA[0], LLAMA[1], LLAMA[2], LLAMA[3], LLAMA[4], Model::GptJ, Model::NeoX, Model::NeoXOld];
-
-/// The kind of an error, and words of its message.
-type Expected = (&'static str, &'static str);
 
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {

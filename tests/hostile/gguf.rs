@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use halfbyte_tests::fixtures::{Gguf, GgufTensor, array_value, string_value, u32_value};
+use crate::fixtures::{Gguf, GgufTensor, array_value, string_value, u32_value};
 
-use crate::case::{Case, MALFORMED};
+use super::{Case, MALFORMED};
 
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
@@ -12,10 +12,13 @@ pub(crate) fn cases() -> Vec<Case> {
     tables.into_iter().flatten().collect()
 }
 
+/// The kind of an error, and words of its message.
+pub(crate) type Expected = (&'static str, &'static str);
+
 /// A case whose file is these bytes.
-fn bytes_case(
+pub(crate) fn bytes_case(
     name: &'static str,
-    (kind, says): (&'static str, &'static str),
+    (kind, says): Expected,
     bytes: impl Fn() -> Vec<u8> + 'static,
 ) -> Case {
     let write = move |folder: &Path| {
@@ -27,9 +30,9 @@ fn bytes_case(
 }
 
 /// A case that is the small GGUF, changed.
-fn gguf(
+pub(crate) fn gguf(
     name: &'static str,
-    expected: (&'static str, &'static str),
+    expected: Expected,
     change: impl Fn(&mut Gguf) + 'static,
 ) -> Case {
     bytes_case(name, expected, move || {
@@ -40,9 +43,9 @@ fn gguf(
 }
 
 /// A truncation: the first bytes of the small GGUF.
-fn gguf_prefix(
+pub(crate) fn prefix(
     name: &'static str,
-    expected: (&'static str, &'static str),
+    expected: Expected,
     len: impl Fn(&[u8]) -> usize + 'static,
 ) -> Case {
     bytes_case(name, expected, move || {
@@ -52,20 +55,20 @@ fn gguf_prefix(
 }
 
 /// Where `text` stands in `bytes`.
-pub(crate) fn position(bytes: &[u8], text: &str) -> usize {
+pub fn position(bytes: &[u8], text: &str) -> usize {
     bytes.windows(text.len()).position(|w| w == text.as_bytes()).expect("text of the fixture")
 }
 
 fn truncated() -> Vec<Case> {
     vec![
-        gguf_prefix("the magic is cut", ("UnsupportedFormat", "starts with \"GGU\""), |_| 3),
-        gguf_prefix("only a magic", (MALFORMED, "at byte 4: the version needs 4 bytes"), |_| 4),
-        gguf_prefix("counts are cut", (MALFORMED, "tensor count needs 8 bytes"), |_| 12),
-        gguf_prefix("only a header", (MALFORMED, "metadata count 7 need"), |_| 24),
-        gguf_prefix("tensor list is cut", (MALFORMED, "of tensor output_norm.weight"), |b| {
+        prefix("the magic is cut", ("UnsupportedFormat", "starts with \"GGU\""), |_| 3),
+        prefix("only a magic", (MALFORMED, "at byte 4: the version needs 4 bytes"), |_| 4),
+        prefix("counts are cut", (MALFORMED, "tensor count needs 8 bytes"), |_| 12),
+        prefix("only a header", (MALFORMED, "metadata count 7 need"), |_| 24),
+        prefix("tensor list is cut", (MALFORMED, "of tensor output_norm.weight"), |b| {
             position(b, "output_norm.weight") + 20
         }),
-        gguf_prefix("data is cut", (MALFORMED, "output.weight has 128 bytes from byte"), |b| {
+        prefix("data is cut", (MALFORMED, "output.weight has 128 bytes from byte"), |b| {
             b.len() - 1
         }),
     ]

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use halfbyte_tests::data;
-use halfbyte_tests::fixtures::Folder;
+use crate::data;
+use crate::fixtures::Folder;
 use serde_json::{Value, json};
 
-use crate::case::{Case, MALFORMED};
+use super::{Case, MALFORMED};
 
 const Q: &str = "model.layers.0.self_attn.q_proj";
 

@@ -1,10 +1,10 @@
 //! Broken pickles: opcodes, values, calls, tensors.
 
-use halfbyte_tests::torch_file::{dict, global, int, of_folder, storage, tensor, text, tuple};
+use crate::torch_file::{dict, global, int, of_folder, storage, tensor, text, tuple};
 
-use crate::case::{Case, MALFORMED};
-use crate::safetensors::folder_case;
-use crate::torch::{NAME, UNSUPPORTED, ops, pickle};
+use super::safetensors::folder_case;
+use super::torch::{NAME, UNSUPPORTED, ops, pickle};
+use super::{Case, MALFORMED};
 
 /// The first tensor that a folder without weights lacks.
 pub(crate) const NAME_MISSING: &str = "no tensor model.embed_tokens.weight";

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use halfbyte_tests::fixtures::{Folder, safetensors_bytes, safetensors_raw};
+use crate::fixtures::{Folder, safetensors_bytes, safetensors_raw};
 use serde_json::{Value, json};
 
-use crate::case::{Case, MALFORMED};
+use super::{Case, MALFORMED};
 
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
@@ -28,7 +28,7 @@ pub(crate) fn folder_case(
 }
 
 /// A case whose folder holds this weights file.
-fn weights(
+pub(crate) fn weights(
     name: &'static str,
     says: &'static str,
     bytes: impl Fn(Vec<u8>) -> Vec<u8> + 'static,

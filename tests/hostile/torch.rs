@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use halfbyte_tests::fixtures::Folder;
-use halfbyte_tests::torch_file::{Zip, dict, global, int, of_folder, storage, tensor, text, tuple};
+use crate::fixtures::Folder;
+use crate::torch_file::{Zip, dict, global, int, of_folder, storage, tensor, text, tuple};
 
-use crate::case::{Case, MALFORMED};
-use crate::pickle::NAME_MISSING;
-use crate::safetensors::folder_case;
+use super::pickle::NAME_MISSING;
+use super::safetensors::folder_case;
+use super::{Case, MALFORMED};
 
 pub(crate) const UNSUPPORTED: &str = "UnsupportedFormat";
 /// The tensor that the cases are about.
@@ -20,7 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A case whose folder holds these bytes as `pytorch_model.bin`.
-fn file(
+pub(crate) fn file(
     name: &'static str,
     expected: (&'static str, &'static str),
     bytes: impl Fn(&Folder) -> Vec<u8> + 'static,
@@ -32,7 +32,7 @@ fn file(
 }
 
 /// A case whose archive is the right one, changed.
-fn zip(
+pub(crate) fn zip(
     name: &'static str,
     expected: (&'static str, &'static str),
     change: impl Fn(&mut Zip) + 'static,

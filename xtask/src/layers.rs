@@ -1,4 +1,5 @@
-//! `cargo xtask layers`: modules of `halfbyte` import only from modules to their left.
+//! `cargo xtask layers`: modules of `halfbyte` import only from modules to their left, and `unsafe` is
+//! where ARCHITECTURE.md says.
 //!
 //! Reads the sources with a small lexer, not with a compiler: it sees every `crate::…` and
 //! `super::…` path, in `use` trees, in code and in macro calls, and knows re-exports of the crate
@@ -6,6 +7,7 @@
 
 mod imports;
 mod lexer;
+mod unsafe_code;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,11 +50,12 @@ const REFERENCE_MODEL_NAMES: &[&str] = &[
     "Rotary",
 ];
 
-/// Checks the sources of the core crate.
+/// Checks the sources of the core crate, and `unsafe` in all crates.
 ///
 /// # Errors
 ///
-/// If a file cannot be read, or an import goes the wrong way; every such import is listed.
+/// If a file cannot be read, an import goes the wrong way, or `unsafe` is somewhere else; every such
+/// place is listed.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let src = root.join("crates/halfbyte/src");
     let mut files = Vec::new();
@@ -61,7 +64,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let violations = check(&files);
     if violations.is_empty() {
         println!("layers: {n_files} files import one way");
-        return Ok(());
+        return unsafe_code::run(root);
     }
     for line in &violations {
         println!("{line}");

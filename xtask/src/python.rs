@@ -116,8 +116,9 @@ fn test(root: &Path, args: &Args) -> anyhow::Result<()> {
         folder = "python-frameworks-venv";
     }
     let python = environment(&target_dir(root).join(folder), &packages)?;
-    let logits =
-        target_dir(root).join("debug").join(format!("logits{}", std::env::consts::EXE_SUFFIX));
+    let program = |name: &str| {
+        target_dir(root).join("debug").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+    };
     for check in [&["check", "."][..], &["format", "--check", "."][..]] {
         let mut ruff = Command::new(&python);
         ruff.args(["-m", "ruff"]).args(check).current_dir(root.join("python"));
@@ -125,7 +126,8 @@ fn test(root: &Path, args: &Args) -> anyhow::Result<()> {
     }
     let mut pytest = Command::new(python);
     pytest.args(["-m", "pytest"]).args(&args.pytest).current_dir(root.join("python"));
-    pytest.env("PYTHONPATH", root.join("python")).env("HALFBYTE_LOGITS", logits);
+    pytest.env("PYTHONPATH", root.join("python"));
+    pytest.env("HALFBYTE_LOGITS", program("logits")).env("HALFBYTE_CORPUS", program("corpus"));
     process::run(pytest)
 }
 

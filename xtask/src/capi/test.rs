@@ -93,6 +93,7 @@ pub(crate) fn run(root: &Path, args: Args) -> anyhow::Result<()> {
         }
         sanitized(&setting, compiler)?;
     }
+    corpus(&setting, &compilers[0])?;
     static_only(&setting, &compilers[0])?;
     watched(&setting, &compilers[0])?;
     cmake(&setting)?;
@@ -187,6 +188,25 @@ fn sanitized(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The broken files of the Rust tests, one after the other in one process, with a sanitizer's checks
+/// where there is one.
+fn corpus(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
+    let folder = setting.folder.join("corpus");
+    let mut write = Command::new(setting.rust("corpus"));
+    write.arg(&folder);
+    process::run(write)?;
+    let mut flags = pkg_config(&setting.prefix, &[Link::Shared.package()])?;
+    if compiler.can(SANITIZERS, &folder) {
+        flags.extend(SANITIZERS.iter().map(|&flag| flag.to_owned()));
+    }
+    let program = compiler.build(&tests(setting, "corpus.c"), &folder, &flags)?;
+    let mut command = setting.command(program, Finds::ByVariable);
+    command.arg(&folder);
+    process::run(command)?;
+    // Some of the files are large.
+    fs::remove_dir_all(&folder).context("the corpus")
+}
+
 /// The tests under valgrind.
 fn watched(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
     if !has("valgrind") {
@@ -250,9 +270,7 @@ fn go(setting: &Setting<'_>) -> anyhow::Result<()> {
 /// Compares the raw logits of the C program with those of `tests/bin/logits.rs`.
 fn same_logits(setting: &Setting<'_>, program: &Path, finds: Finds) -> anyhow::Result<()> {
     let model = setting.root.join(MODEL);
-    let rust = format!("logits{}", std::env::consts::EXE_SUFFIX);
-    let rust = target_dir(setting.root).join("debug").join(rust);
-    let [ours, theirs] = [program, &rust].map(|program| {
+    let [ours, theirs] = [program, &setting.rust("logits")].map(|program| {
         let mut command = setting.command(program, finds);
         command.arg(&model).args(TOKENS).stderr(Stdio::inherit()).output()
     });
@@ -293,6 +311,11 @@ impl Setting<'_> {
         ensure!(!self.args.require_all, "--require-all: cannot test {what}");
         println!("skipped: {what}");
         Ok(())
+    }
+
+    /// The program of that name among the Rust tests'.
+    fn rust(&self, name: &str) -> PathBuf {
+        target_dir(self.root).join("debug").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
 
     /// A command in a folder of its own, that finds the shared library as said and no other way.

@@ -315,7 +315,13 @@ impl Worker {
     }
 
     fn advance(&mut self, advance: Advance) {
-        let Advance { key, piece, is_done } = advance;
+        let Advance { key, piece, is_done, error } = advance;
+        if let Some(error) = error {
+            if let Some((active, _)) = self.remove(key) {
+                active.client.tell(Event::Failed(ApiError::of("prompt", &error)));
+            }
+            return;
+        }
         if let (Some(piece), Some(active)) = (piece, self.active.get(&key))
             && let Stage::Write { index, .. } = active.stage
         {

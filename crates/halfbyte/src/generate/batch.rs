@@ -72,6 +72,9 @@ impl Model {
                 let Some((key, pieces, completion)) = found.ok().map(|i| &mut all[i]) else {
                     continue;
                 };
+                if let Some(error) = advance.error {
+                    return Err(error);
+                }
                 pieces.extend(advance.piece);
                 if advance.is_done {
                     // Its keys and values are freed at once: nobody goes on from there.

@@ -235,13 +235,14 @@ impl<'a> Generation<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Cancelled`] if the processor pulled the brake; no token is drawn then.
+    /// [`Error::Cancelled`] if the processor pulled the brake, [`Error::OutOfMemory`]; no token is
+    /// drawn then.
     pub(super) fn advance(&mut self, logits: &[f32]) -> Result<Piece> {
         let token = self.sampler.sample(&self.session.tokens[self.apart..], logits)?;
         self.usage.new_tokens += 1;
         let (logprob, top_logprobs) = match self.n_logprobs {
             Some(n) => {
-                let (own, top) = logprobs(logits, token, n);
+                let (own, top) = logprobs(logits, token, n)?;
                 (Some(own), top)
             }
             None => (None, Vec::new()),

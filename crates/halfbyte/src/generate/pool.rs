@@ -75,7 +75,7 @@ pub struct Share {
 }
 
 /// What a pass brought a member.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Advance {
     /// The member, as [`Pool::add`] named it.
     pub key: usize,
@@ -83,6 +83,8 @@ pub struct Advance {
     pub piece: Option<Piece>,
     /// Whether it came to its end; [`Pool::remove`] gives it back.
     pub is_done: bool,
+    /// What ended it before its time: [`Error::OutOfMemory`], where a token was drawn.
+    pub error: Option<Error>,
 }
 
 impl Work<'_> {
@@ -247,9 +249,15 @@ impl<'a> Pool<'a> {
             let (own_logits, own_hidden);
             (own_logits, logits) = logits.split_at(n_logits * config.vocab_size);
             (own_hidden, hidden) = hidden.split_at(n_hidden * config.hidden_size);
-            let piece = member.take(own_logits, own_hidden, start);
+            let (piece, error) = match member.take(own_logits, own_hidden, start) {
+                Ok(piece) => (piece, None),
+                Err(error) => {
+                    member.work.stop();
+                    (None, (!matches!(error, Error::Cancelled)).then_some(error))
+                }
+            };
             let is_done = !member.work.is_running();
-            advances.push(Advance { key: member.key, piece, is_done });
+            advances.push(Advance { key: member.key, piece, is_done, error });
         }
         Ok(advances)
     }
@@ -260,7 +268,7 @@ impl<'a> Pool<'a> {
         for Member { key, work } in self.members.iter_mut().filter(|m| m.work.is_running()) {
             if work.session().hooks.check().is_err() {
                 work.stop();
-                stopped.push(Advance { key: *key, piece: None, is_done: true });
+                stopped.push(Advance { key: *key, piece: None, is_done: true, error: None });
             }
         }
         stopped
@@ -269,17 +277,18 @@ impl<'a> Pool<'a> {
 
 impl Member<'_> {
     /// Takes what a pass that began at `start` gave for the member's step.
-    fn take(&mut self, logits: &[f32], hidden: &[f32], start: Instant) -> Option<Piece> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`] if a processor pulled the brake, [`Error::OutOfMemory`]; no token is
+    /// drawn then.
+    fn take(&mut self, logits: &[f32], hidden: &[f32], start: Instant) -> Result<Option<Piece>> {
         match &mut *self.work {
-            Work::Reading(reading) => {
-                reading.take(logits, hidden);
-                None
-            }
+            Work::Reading(reading) => reading.take(logits, hidden).map(|()| None),
             Work::Generation(generation) => {
                 let piece = (!logits.is_empty()).then(|| generation.advance(logits));
                 generation.book(start.elapsed());
-                // The only error is that of a processor that pulled the brake.
-                piece?.inspect_err(|_| generation.stop(FinishReason::Cancelled)).ok()
+                piece.transpose()
             }
         }
     }

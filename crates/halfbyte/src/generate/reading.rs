@@ -145,17 +145,24 @@ impl Reading {
     }
 
     /// Takes what a pass gave for its step: `logits` (T, V) or `hidden` (T, E), or nothing.
-    pub(super) fn take(&mut self, logits: &[f32], hidden: &[f32]) {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn take(&mut self, logits: &[f32], hidden: &[f32]) -> Result<()> {
         let config = self.session.model.config();
         if let Purpose::Logprobs(n_top) = self.purpose {
             let targets = &self.targets[self.scores.len()..];
             let rows = logits.chunks_exact(config.vocab_size).zip(targets);
-            self.scores.extend(rows.map(|(row, &target)| scored(row, target, n_top)));
+            for (row, &target) in rows {
+                self.scores.push(scored(row, target, n_top)?);
+            }
         }
         for row in hidden.chunks_exact(config.hidden_size) {
             for (sum, &value) in self.sums.iter_mut().zip(row) {
                 *sum += f64::from(value);
             }
         }
+        Ok(())
     }
 }

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::{GenerationConfig, Hooks, ScoredToken, TokenLogprob};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Draws the tokens of one generation.
 pub(super) struct Sampler {
@@ -64,10 +64,10 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// [`Error::Cancelled`](crate::Error::Cancelled) if the processor pulled the brake, as one does
-    /// that failed: what it left is not to be drawn from.
+    /// [`Error::Cancelled`] if the processor pulled the brake, as one does that failed: what it left
+    /// is not to be drawn from; [`Error::OutOfMemory`].
     pub(super) fn sample(&mut self, tokens: &[u32], logits: &[f32]) -> Result<u32> {
-        self.logits.clear();
+        make_room(&mut self.logits, logits.len())?;
         self.logits.extend(logits.iter().map(|&logit| sane(logit)));
         let recent = &tokens[tokens.len().saturating_sub(self.config.repeat_last_n)..];
         penalize(&mut self.logits, recent, &self.config);
@@ -91,21 +91,22 @@ impl Sampler {
         if self.config.temperature == 0.0 {
             return Ok(argmax(&self.logits));
         }
-        self.filter();
+        self.filter()?;
         Ok(self.draw())
     }
 
     /// Leaves the candidates that the filters let through; at least one. Best first, unless none
     /// looked at the order: then by id.
-    fn filter(&mut self) {
-        top_k(&self.logits, self.config.top_k, &mut self.candidates);
+    fn filter(&mut self) -> Result<()> {
+        top_k(&self.logits, self.config.top_k, &mut self.candidates)?;
         let candidates = &mut self.candidates;
         weigh(candidates, 1.0);
-        typical(candidates, self.config.typical_p);
+        typical(candidates, self.config.typical_p)?;
         top_p(candidates, self.config.top_p);
         // The best one has weight 1, and min-p is at most 1: one stays.
         let least = f64::from(self.config.min_p);
         candidates.retain(|c| c.weight >= least);
+        Ok(())
     }
 
     fn draw(&mut self) -> u32 {
@@ -128,6 +129,13 @@ impl std::fmt::Debug for Sampler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sampler").field("config", &self.config).field("seed", &self.seed).finish()
     }
+}
+
+/// Empties `list` and makes room for `n` items: a vocabulary has up to 2²¹.
+fn make_room<T>(list: &mut Vec<T>, n: usize) -> Result<()> {
+    list.clear();
+    let bytes = n.saturating_mul(size_of::<T>());
+    list.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })
 }
 
 /// A seed from the operating system's entropy; 53 bits, so that it survives in JSON.
@@ -172,8 +180,8 @@ pub(super) fn argmax(logits: &[f32]) -> u32 {
 
 /// Fills `out` with the `k` best tokens that are not forbidden, best first, or with all of them by
 /// id where there are no more or `k` is 0; one at least.
-fn top_k(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
-    out.clear();
+fn top_k(logits: &[f32], k: usize, out: &mut Vec<Candidate>) -> Result<()> {
+    make_room(out, logits.len().max(1))?;
     out.extend(
         (0..)
             .zip(logits)
@@ -188,6 +196,7 @@ fn top_k(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
         out.truncate(k);
         out.sort_unstable_by(best_first);
     }
+    Ok(())
 }
 
 /// A total order, so that no sort can depend on where a candidate stood before.
@@ -248,16 +257,17 @@ fn keep_shortest<T>(
 /// Keeps the tokens whose surprise is closest to the expected one, with a share of at least `p`.
 ///
 /// Source: Meister et al. 2023, "Locally Typical Sampling".
-fn typical(candidates: &mut Vec<Candidate>, p: f32) {
+fn typical(candidates: &mut Vec<Candidate>, p: f32) -> Result<()> {
     if p >= 1.0 {
-        return;
+        return Ok(());
     }
     let total = total(candidates);
     let surprise = |c: &Candidate| -libm::log(c.weight / total);
     let entropy: f64 =
         candidates.iter().filter(|c| c.weight > 0.0).map(|c| c.weight / total * surprise(c)).sum();
-    let mut by_distance: Vec<(f64, Candidate)> =
-        candidates.iter().map(|c| ((surprise(c) - entropy).abs(), *c)).collect();
+    let mut by_distance: Vec<(f64, Candidate)> = Vec::new();
+    make_room(&mut by_distance, candidates.len())?;
+    by_distance.extend(candidates.iter().map(|c| ((surprise(c) - entropy).abs(), *c)));
     let enough = f64::from(p) * total;
     keep_shortest(
         &mut by_distance,
@@ -268,6 +278,7 @@ fn typical(candidates: &mut Vec<Candidate>, p: f32) {
     candidates.clear();
     candidates.extend(by_distance.into_iter().map(|(_, c)| c));
     candidates.sort_unstable_by(best_first);
+    Ok(())
 }
 
 /// ln Σ exp(logit), in f64 and index order; NaN counts as forbidden.
@@ -281,27 +292,37 @@ pub(super) fn log_sum_exp(logits: &[f32]) -> f64 {
 }
 
 /// The log-probability of `token`, and the `n` most probable tokens, best first.
-pub(super) fn logprobs(logits: &[f32], token: u32, n: usize) -> (f32, Vec<TokenLogprob>) {
-    let ScoredToken { logprob, top_logprobs, .. } = scored(logits, token, n);
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`].
+pub(super) fn logprobs(logits: &[f32], token: u32, n: usize) -> Result<(f32, Vec<TokenLogprob>)> {
+    let ScoredToken { logprob, top_logprobs, .. } = scored(logits, token, n)?;
     let top = |(token, logprob): (u32, f64)| TokenLogprob { token, logprob: logprob as f32 };
-    (logprob as f32, top_logprobs.into_iter().map(top).collect())
+    Ok((logprob as f32, top_logprobs.into_iter().map(top).collect()))
 }
 
 /// How probable `token` is, and which `n` tokens are the most probable.
-pub(super) fn scored(logits: &[f32], token: u32, n: usize) -> ScoredToken {
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`].
+pub(super) fn scored(logits: &[f32], token: u32, n: usize) -> Result<ScoredToken> {
     let norm = log_sum_exp(logits);
     let logprob = |logit: f32| f64::from(sane(logit)) - norm;
     let mut best = Vec::new();
     if n > 0 {
-        let sane: Vec<f32> = logits.iter().map(|&l| sane(l)).collect();
-        top_k(&sane, n, &mut best);
+        let mut all = Vec::new();
+        make_room(&mut all, logits.len())?;
+        all.extend(logits.iter().map(|&l| sane(l)));
+        top_k(&all, n, &mut best)?;
         best.sort_unstable_by(best_first);
     }
-    ScoredToken {
+    Ok(ScoredToken {
         token,
         logprob: logits.get(token as usize).map_or(f64::NEG_INFINITY, |&logit| logprob(logit)),
         top_logprobs: best.iter().map(|c| (c.token, logprob(c.logit))).collect(),
-    }
+    })
 }
 
 #[cfg(test)]

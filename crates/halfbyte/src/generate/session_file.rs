@@ -6,15 +6,14 @@
 //! [`KvCache::to_bytes`](crate::model::KvCache::to_bytes) writes it, and the SHA-256 of everything
 //! before (32).
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use super::Session;
 use crate::error::{Error, Result};
-use crate::io::open_regular;
+use crate::io::{NewFile, open_regular};
 use crate::model::{CacheType, Model};
 
 const MAGIC: &[u8; 9] = b"hbsession";
@@ -27,15 +26,17 @@ const CACHE_TYPES: [(CacheType, u8); 3] =
     [(CacheType::F16, 0), (CacheType::F32, 1), (CacheType::Q8, 2)];
 
 impl Session {
-    /// Writes the session to a file, piece by piece: no second copy of it is in memory.
+    /// Writes the session to a file, piece by piece: no second copy of it is in memory. The file
+    /// appears at `path` only when it is complete; until then what was there stays.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let file = File::create(path).map_err(|error| Error::io(path, error))?;
-        self.write_to(BufWriter::new(file)).map_err(|error| Error::io(path, error))
+        let mut file = NewFile::create(path)?;
+        self.write_to(file.stream()).map_err(|error| Error::io(path, error))?;
+        file.finish()
     }
 
     /// Reads a session that [`save`](Self::save) wrote for the same model.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::cursor::Cursor;
 use super::gguf::{size, string};
-use super::metadata::Value;
+use super::metadata::{Value, reserved};
 use crate::error::{Error, Result};
 use crate::quant::Encoding;
 
@@ -152,14 +152,6 @@ fn owned(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut copy = reserved(bytes.len())?;
     copy.extend_from_slice(bytes);
     Ok(copy)
-}
-
-/// An empty vector with room for `n` elements.
-fn reserved<T>(n: usize) -> Result<Vec<T>> {
-    let mut list = Vec::new();
-    let bytes = n.saturating_mul(size_of::<T>());
-    list.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })?;
-    Ok(list)
 }
 
 /// Names of type numbers, for messages about those that cannot be read.

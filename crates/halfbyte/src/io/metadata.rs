@@ -119,7 +119,7 @@ impl Metadata {
             other => match other.to_i64() {
                 Some(v) => u64::try_from(v).ok(),
                 None => {
-                    other.to_i64s().as_deref().and_then(uniform).and_then(|v| v.try_into().ok())
+                    other.to_i64s()?.as_deref().and_then(uniform).and_then(|v| v.try_into().ok())
                 }
             },
         };
@@ -201,10 +201,11 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if the value is no array of integers, or one is above `i64::MAX`.
+    /// [`Error::Config`] if the value is no array of integers, or one is above `i64::MAX`;
+    /// [`Error::OutOfMemory`].
     pub fn integers(&self, key: &str) -> Result<Option<Vec<i64>>> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        value.to_i64s().map(Some).ok_or_else(|| wrong_type(key, value, "an array of integers"))
+        value.to_i64s()?.map(Some).ok_or_else(|| wrong_type(key, value, "an array of integers"))
     }
 }
 
@@ -254,19 +255,37 @@ impl Value {
         }
     }
 
-    fn to_i64s(&self) -> Option<Vec<i64>> {
+    fn to_i64s(&self) -> Result<Option<Vec<i64>>> {
         match self {
-            Self::U8s(v) => Some(v.iter().map(|&x| x.into()).collect()),
-            Self::I8s(v) => Some(v.iter().map(|&x| x.into()).collect()),
-            Self::U16s(v) => Some(v.iter().map(|&x| x.into()).collect()),
-            Self::I16s(v) => Some(v.iter().map(|&x| x.into()).collect()),
-            Self::U32s(v) => Some(v.iter().map(|&x| x.into()).collect()),
-            Self::I32s(v) => Some(v.iter().map(|&x| x.into()).collect()),
-            Self::I64s(v) => Some(v.clone()),
-            Self::U64s(v) => v.iter().map(|&x| i64::try_from(x).ok()).collect(),
-            _ => None,
+            Self::U8s(v) => widened(v),
+            Self::I8s(v) => widened(v),
+            Self::U16s(v) => widened(v),
+            Self::I16s(v) => widened(v),
+            Self::U32s(v) => widened(v),
+            Self::I32s(v) => widened(v),
+            Self::I64s(v) => widened(v),
+            Self::U64s(v) if v.iter().all(|&x| i64::try_from(x).is_ok()) => {
+                let mut list = reserved(v.len())?;
+                list.extend(v.iter().map(|x| x.cast_signed()));
+                Ok(Some(list))
+            }
+            _ => Ok(None),
         }
     }
+}
+
+fn widened<T: Copy + Into<i64>>(numbers: &[T]) -> Result<Option<Vec<i64>>> {
+    let mut list = reserved(numbers.len())?;
+    list.extend(numbers.iter().map(|&x| x.into()));
+    Ok(Some(list))
+}
+
+/// An empty vector with room for `n` elements.
+pub(super) fn reserved<T>(n: usize) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    let bytes = n.saturating_mul(size_of::<T>());
+    list.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })?;
+    Ok(list)
 }
 
 impl From<&str> for Value {

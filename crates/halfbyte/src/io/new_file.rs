@@ -1,7 +1,7 @@
 //! A file in the making, which appears under its name when it is complete.
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -34,8 +34,18 @@ impl Drop for Temporary {
 impl NewFile {
     /// Starts the file that will be at `path`.
     pub(crate) fn create(path: &Path) -> Result<Self> {
+        // Renaming over a device or a pipe would put a file in its place.
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            let why = std::io::Error::new(ErrorKind::InvalidInput, "is not a regular file");
+            return Err(Error::io(path, why));
+        }
         let (temporary, file) = create_temporary(path)?;
-        Ok(Self { path: path.into(), temporary, file: BufWriter::with_capacity(1 << 20, file) })
+        Ok(Self { path: path.into(), temporary, file: BufWriter::with_capacity(1 << 18, file) })
+    }
+
+    /// Where its bytes go.
+    pub(crate) fn stream(&mut self) -> &mut impl Write {
+        &mut self.file
     }
 
     /// Appends bytes.
@@ -60,7 +70,7 @@ impl NewFile {
 /// A new file next to `path`, under a name that nothing else has.
 fn create_temporary(path: &Path) -> Result<(Temporary, File)> {
     let name = path.file_name().ok_or_else(|| {
-        Error::io(path, std::io::Error::new(std::io::ErrorKind::InvalidInput, "is not a file name"))
+        Error::io(path, std::io::Error::new(ErrorKind::InvalidInput, "is not a file name"))
     })?;
     // Two writers of one process, or what a killed one left behind, must not meet.
     for attempt in 0..1000u32 {
@@ -70,11 +80,11 @@ fn create_temporary(path: &Path) -> Result<(Temporary, File)> {
         let temporary = path.with_file_name(temporary);
         match File::create_new(&temporary) {
             Ok(file) => return Ok((Temporary { path: temporary, kept: false }, file)),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(e) => return Err(Error::io(path, e)),
         }
     }
-    let why = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "too many temporary files");
+    let why = std::io::Error::new(ErrorKind::AlreadyExists, "too many temporary files");
     Err(Error::io(path, why))
 }
 

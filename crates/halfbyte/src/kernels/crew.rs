@@ -4,9 +4,13 @@
 //! while it is open, and the caller leaves only when none is inside. A helper that comes late, or
 //! never, is not waited for.
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::sync::{
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Condvar, Instant, Mutex, Ordering, spin_loop,
+    yield_now,
+};
 
 /// How long a helper spins before it sleeps: longer than the serial work between two jobs, shorter
 /// than anybody would notice on a busy machine.
@@ -125,11 +129,11 @@ impl Crew {
                 return None;
             }
             for _ in 0..32 {
-                std::hint::spin_loop();
+                spin_loop();
             }
             let waited = started.get_or_insert_with(Instant::now).elapsed();
             if self.crowded {
-                std::thread::yield_now();
+                yield_now();
             }
             if waited > SPIN {
                 self.sleep(last);
@@ -172,9 +176,9 @@ impl Drop for Closing<'_> {
             spins += 1;
             if self.0.crowded || spins > 10_000 {
                 // A helper was preempted: let it run.
-                std::thread::yield_now();
+                yield_now();
             } else {
-                std::hint::spin_loop();
+                spin_loop();
             }
         }
     }

@@ -41,6 +41,7 @@ mod product;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod sse2;
+mod sync;
 mod team;
 mod terms;
 mod tiles;

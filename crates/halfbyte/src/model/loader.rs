@@ -8,7 +8,7 @@ use super::weights::{Cross, Embedding, Encoder, Layer, Stack};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::io::{Checkpoint, TensorView};
-use crate::kernels::{Buffer, Packed, Threads};
+use crate::kernels::{Buffer, Packed, Threads, zeroed};
 use crate::nn::{Linear, NormWeights, RelativeBias};
 use crate::quant;
 
@@ -187,13 +187,7 @@ impl Loader<'_> {
             let (checkpoint, cancel) = (self.checkpoint, self.cancel);
             let weight = self.threads.install(|| pack_run(checkpoint, run, cancel))?;
             let n = weight.n();
-            let biased = run.iter().any(|(_, bias)| bias.is_some());
-            let bias = biased.then(|| {
-                let parts = run.iter().map(|(tensor, bias)| {
-                    bias.clone().unwrap_or_else(|| vec![0.0; tensor.n_rows()])
-                });
-                parts.flatten().collect()
-            });
+            let bias = joined_bias(run, n)?;
             let linear = Linear::new(weight, bias);
             let columns = run.first().and_then(|(tensor, _)| tensor.columns());
             let linear = match columns {
@@ -224,6 +218,24 @@ impl Loader<'_> {
         self.done += tensor.n_bytes() as u64;
         (self.progress)(self.done.min(self.total), self.total);
     }
+}
+
+/// The biases of `run`, which has `n` rows, one behind the other: zeros where a tensor has none, and
+/// nothing where no tensor has one.
+fn joined_bias(run: &[(TensorView<'_>, Option<Vec<f32>>)], n: usize) -> Result<Option<Vec<f32>>> {
+    if run.iter().all(|(_, bias)| bias.is_none()) {
+        return Ok(None);
+    }
+    let mut joined = zeroed(n)?;
+    let mut rest = joined.as_mut_slice();
+    for (tensor, bias) in run {
+        let (own, others) = rest.split_at_mut(tensor.n_rows());
+        if let Some(bias) = bias {
+            own.copy_from_slice(bias);
+        }
+        rest = others;
+    }
+    Ok(Some(joined))
 }
 
 /// Packs tensors of one encoding as one matrix, and lets go of their pages on the way: what is in

@@ -129,10 +129,13 @@ impl Model {
             return Err(Error::config("context_length", reason));
         }
         let fingerprint = fingerprint(checkpoint, &config)?;
-        let tokenizer = Tokenizer::from_checkpoint(checkpoint).map_err(|error| match error {
-            Error::Tokenizer(message) => message,
-            other => other.to_string(),
-        });
+        let tokenizer = match Tokenizer::from_checkpoint(checkpoint) {
+            Ok(tokenizer) => Ok(tokenizer),
+            // There may be enough the next time: that is no fault of the tokenizer.
+            Err(error @ Error::OutOfMemory { .. }) => return Err(error),
+            Err(Error::Tokenizer(message)) => Err(message),
+            Err(other) => Err(other.to_string()),
+        };
         let team = (Isa::choose()?, options.threads);
         let cancel = options.cancel.as_ref();
         let source = (checkpoint, config);

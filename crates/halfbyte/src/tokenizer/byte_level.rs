@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::{NormalizedString, Normalizer};
@@ -41,18 +42,18 @@ impl ByteLevel {
     ///
     /// # Errors
     ///
-    /// [`Error::Tokenizer`] if a merge is not of two tokens that make a third.
+    /// [`Error::Tokenizer`] if a merge is not of two tokens that make a third;
+    /// [`Error::OutOfMemory`].
     pub(super) fn new(
         vocab: &Vocab,
         merges: Option<&[Vec<u8>]>,
         spelling: Spelling,
         pre: &'static PreTokenizer,
     ) -> Result<Self> {
-        let words: HashMap<Box<[u8]>, u32> = vocab
-            .iter()
-            .filter(|(_, token)| token.kind == Kind::Normal && !token.bytes.is_empty())
-            .map(|(id, token)| (token.bytes.clone(), id))
-            .collect();
+        let normal =
+            vocab.iter().filter(|(_, token)| token.kind == Kind::Normal && !token.bytes.is_empty());
+        let mut words = with_room(vocab.len())?;
+        words.extend(normal.map(|(id, token)| (token.bytes.clone(), id)));
         let mut bytes = [None; 256];
         for byte in 0..=u8::MAX {
             bytes[usize::from(byte)] = words.get([byte].as_slice()).copied();
@@ -148,6 +149,14 @@ impl ByteLevel {
     }
 }
 
+/// A map with room for `n` entries.
+fn with_room<K: Eq + Hash, V>(n: usize) -> Result<HashMap<K, V>> {
+    let mut map = HashMap::new();
+    let bytes = n.saturating_mul(size_of::<(K, V)>());
+    map.try_reserve(n).map_err(|_| Error::OutOfMemory { bytes })?;
+    Ok(map)
+}
+
 /// The merges of `lines` by pair; the first line of a pair counts.
 fn listed(
     vocab: &Vocab,
@@ -155,7 +164,7 @@ fn listed(
     lines: &[Vec<u8>],
     spelling: Spelling,
 ) -> Result<HashMap<(u32, u32), Merge>> {
-    let mut pairs = HashMap::with_capacity(lines.len());
+    let mut pairs = with_room(lines.len())?;
     for (rank, line) in (0..).zip(lines) {
         let (pair, id) = made_by(vocab, words, line, spelling).ok_or_else(|| {
             Error::Tokenizer(format!(

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use super::merge::{Merge, merge_all};
 use super::vocab::{Kind, VISIBLE_SPACE, Vocab};
 use crate::error::{Error, Result};
+use crate::kernels::zeroed;
 
 /// How a text is prepared before it is cut into pieces.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +42,7 @@ impl SentencePiece {
         field: &str,
     ) -> Result<Self> {
         vocab.check_scores(scores, vocab.len(), field)?;
-        let ranks = ranks(scores);
+        let ranks = ranks(scores)?;
         let pieces = vocab.iter().filter(|(_, token)| is_piece(token.kind));
         let longest = pieces.map(|(_, token)| token.text.len()).max().unwrap_or(0);
         let (bytes, unknown) = (vocab.byte_ids(), vocab.unknown());
@@ -121,17 +122,23 @@ fn is_piece(kind: Kind) -> bool {
 }
 
 /// The ranks of `scores`: the highest score has rank 0, equal scores share a rank.
-fn ranks(scores: &[f32]) -> Vec<u32> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-    let mut ranks = vec![0; scores.len()];
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`].
+fn ranks(scores: &[f32]) -> Result<Vec<u32>> {
+    let mut order: Vec<usize> = zeroed(scores.len())?;
+    order.iter_mut().enumerate().for_each(|(i, place)| *place = i);
+    // Equal scores share a rank, so that their order does not matter.
+    order.sort_unstable_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    let mut ranks = zeroed(scores.len())?;
     let mut rank = 0;
     for pair in order.windows(2) {
         // `!=`, not the total order: -0.0 and 0.0 are the same score.
         rank += u32::from(scores[pair[0]] != scores[pair[1]]);
         ranks[pair[1]] = rank;
     }
-    ranks
+    Ok(ranks)
 }
 
 fn no_token(piece: &[u8]) -> Error {

@@ -58,18 +58,22 @@ impl Vocab {
     ///
     /// # Errors
     ///
-    /// [`Error::Tokenizer`] if `n_tokens` is zero or more than [`MAX_TOKENS`].
+    /// [`Error::Tokenizer`] if `n_tokens` is zero or more than [`MAX_TOKENS`];
+    /// [`Error::OutOfMemory`].
     pub(super) fn with_capacity(n_tokens: usize, field: &str) -> Result<Self> {
         if n_tokens == 0 || n_tokens > MAX_TOKENS {
             return Err(Error::Tokenizer(format!(
                 "{field} has {n_tokens} entries, expected 1 to {MAX_TOKENS}"
             )));
         }
-        Ok(Self {
-            tokens: Vec::with_capacity(n_tokens),
-            by_text: HashTable::with_capacity(n_tokens),
-            hasher: RandomState::new(),
-        })
+        let mut vocab = Self::default();
+        let bytes = n_tokens * size_of::<Token>();
+        vocab.tokens.try_reserve_exact(n_tokens).map_err(|_| Error::OutOfMemory { bytes })?;
+        let bytes = n_tokens * size_of::<u32>();
+        // There is nothing in it yet whose hash could be asked for.
+        let reserved = vocab.by_text.try_reserve(n_tokens, |_| 0);
+        reserved.map_err(|_| Error::OutOfMemory { bytes })?;
+        Ok(vocab)
     }
 
     /// Checks that `scores` of the first tokens are finite, and at least `least` and not more than

@@ -1,10 +1,24 @@
-//! Broken and malicious chat templates: each is a typed error, quickly and in bounded memory.
+//! Broken and malicious chat templates, in files of the small LLaMA.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use crate::fixtures::string_value;
 
-use halfbyte::{ChatTemplate, Error, Message};
+use super::Case;
+use super::gguf::gguf;
+
+/// All of them.
+pub(crate) fn cases() -> Vec<Case> {
+    CASES
+        .iter()
+        .map(|&(name, source, says)| template(name, source.replace('N', "4800"), says))
+        .collect()
+}
+
+/// A case whose file brings that template.
+pub(crate) fn template(name: &'static str, source: String, says: &'static str) -> Case {
+    gguf(name, ("Template", says), move |f| {
+        f.entry("tokenizer.chat_template", string_value(3, &source));
+    })
+}
 
 /// (what it does, the template, what the message must say)
 const CASES: &[(&str, &str, &str)] = &[
@@ -108,92 +122,3 @@ const CASES: &[(&str, &str, &str)] = &[
     ("centers a text", "{{ 'a'.center(1000000000) }}", ""),
     ("sleeps by a date", "{{ strftime_now('%Q') }}", "%Q"),
 ];
-
-/// What a template that fails may take.
-const LIMIT: Duration = Duration::from_millis(100);
-
-#[test]
-fn hostile_templates_are_errors() {
-    let messages = [Message::system("Be brief."), Message::user("Hi")];
-    let mut failures = Vec::new();
-    for (what, source, expected) in CASES {
-        let template = ChatTemplate::from_source(source.replace('N', "4800"), "<s>", "</s>");
-        let render = || {
-            let (peak, start) = (Peak::start(), Instant::now());
-            (template.apply(&messages, true), start.elapsed(), peak.bytes())
-        };
-        let (result, mut time, bytes) = render();
-        // Other work on the machine can slow some runs down, but hardly all.
-        for _ in 0..9 {
-            if time > LIMIT {
-                time = time.min(render().1);
-            }
-        }
-        let text = match &result {
-            Err(Error::Template(message)) if message.contains(expected) => message.clone(),
-            Err(Error::Template(message)) => {
-                failures.push(format!("{what}: says {message}"));
-                continue;
-            }
-            other => {
-                let shown = format!("{other:?}");
-                failures.push(format!("{what}: {}", &shown[..shown.len().min(80)]));
-                continue;
-            }
-        };
-        println!("{what}: {text} ({time:?}, {} kB)", bytes >> 10);
-        if time > LIMIT || bytes > 16 << 20 {
-            failures.push(format!("{what}: took {time:?} and {bytes} bytes"));
-        }
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-
-    // The engine compares 2⁶⁰ items in one step: nothing stops that, but the caller goes on.
-    let shared = "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(60) %}\
-                  {% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}\
-                  {{ {ns.x: 1} == {ns.y: 1} }}";
-    let start = Instant::now();
-    let result = ChatTemplate::from_source(shared, "", "").apply(&messages, true);
-    assert!(matches!(&result, Err(Error::Template(m)) if m.contains("more than 1s")), "{result:?}");
-    assert!(start.elapsed() < Duration::from_secs(3));
-}
-
-/// Counts live and peak heap bytes of the whole process; this file has one test for that reason.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-struct Peak(usize);
-
-impl Peak {
-    fn start() -> Self {
-        let live = LIVE.load(Ordering::SeqCst);
-        PEAK.store(live, Ordering::SeqCst);
-        Self(live)
-    }
-
-    fn bytes(&self) -> usize {
-        PEAK.load(Ordering::SeqCst).saturating_sub(self.0)
-    }
-}
-
-#[expect(unsafe_code, reason = "only a global allocator sees the peak of the heap")]
-// SAFETY: each call is handed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Ordering::SeqCst) + layout.size();
-        PEAK.fetch_max(live, Ordering::SeqCst);
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::SeqCst);
-        // SAFETY: the caller keeps `dealloc`'s contract, and `alloc` asked the system.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
