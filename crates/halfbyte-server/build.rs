@@ -1,7 +1,5 @@
 //! Lists the files of the page, so that all of them come into the binary.
 
-#![expect(clippy::print_stdout, reason = "it talks to cargo")]
-
 use std::fmt::Write;
 use std::path::Path;
 use std::{env, fs, io};

@@ -64,7 +64,7 @@ pub(crate) fn rules(grammar: Option<String>, schema: Option<Value>) -> ApiResult
             let reason = "an answer cannot follow a grammar and a response_format or tool_choice";
             Err(ApiError::invalid("grammar", reason))
         }
-        (grammar, schema) => Ok(grammar.map(Rules::Lark).or(schema.map(Rules::Schema))),
+        (grammar, schema) => Ok(grammar.map(Rules::Lark).or_else(|| schema.map(Rules::Schema))),
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// File with the key that requests must bring.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
-    /// Web site whose pages may use the server, such as http://localhost:3000, or *; may be
+    /// Web site whose pages may use the server, such as `http://localhost:3000`, or `*`; may be
     /// repeated.
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
