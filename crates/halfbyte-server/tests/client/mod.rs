@@ -40,6 +40,7 @@ impl Running {
         let mut options = Options::default();
         options.address.set_port(0);
         options.signals = false;
+        options.requests_per_second = 1_000_000;
         options.grace = Duration::from_millis(200);
         change(&mut options);
         let server = Server::bind(model, options).expect("a free port");
