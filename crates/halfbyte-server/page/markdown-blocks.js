@@ -6,6 +6,7 @@ import { parseInline } from "./markdown-inline.js";
 
 const MAX_DEPTH = 8;
 const MAX_CELLS = 40;
+const TAB = 4; // columns
 const LONG_PARAGRAPH = 20000; // characters, after which another one begins; a line beyond it is drawn as plain text
 const FENCE = /^( {0,3})(`{3,}|~{3,})[ \t]*([^`]{0,100})$/;
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t]|$)/;
@@ -123,7 +124,7 @@ function itemLines(lines, at, item, depth) {
     const next = isBlank(lines[line]) ? skipBlank(lines, line) : line;
     if (next >= lines.length) break;
     // Two spaces are enough to belong to an item: models often indent by less than the marker's width.
-    const belongs = indentation(lines[next]) >= Math.min(width, item[1].length + 2);
+    const belongs = indentation(lines[next]).columns >= Math.min(width, item[1].length + 2);
     const goesOn = next === line && !ITEM.test(lines[line]) && !interrupts(lines, line, depth);
     if (!belongs && !goesOn) break;
     while (line < next) {
@@ -193,17 +194,22 @@ function skipBlank(lines, at) {
   return at;
 }
 
-function indentation(line) {
-  let count = 0;
-  while (line[count] === " " || line[count] === "\t") count += 1;
-  return line[0] === "\t" ? Math.max(count, 4) : count;
+/** How many columns of space a line begins with, and where they end; no more of them than `most`. A tab goes to the next fourth column. */
+function indentation(line, most = Infinity) {
+  let columns = 0;
+  let at = 0;
+  for (; columns < most; at += 1) {
+    if (line[at] === " ") columns += 1;
+    else if (line[at] === "\t") columns += TAB - (columns % TAB);
+    else break;
+  }
+  return { columns, at };
 }
 
+/** A line without its first `width` columns of space. Of a tab that reaches beyond them, the rest stays. */
 function withoutIndent(line, width) {
-  if (line[0] === "\t") return line.slice(1);
-  let count = 0;
-  while (count < width && line[count] === " ") count += 1;
-  return line.slice(count);
+  const { columns, at } = indentation(line, width);
+  return " ".repeat(Math.max(columns - width, 0)) + line.slice(at);
 }
 
 function trimEnd(text, character) {
