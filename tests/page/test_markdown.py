@@ -26,6 +26,7 @@ CASES = {
     r"\*no\* \` \q": r"<p>*no* ` \q</p>",
     "# A\n### B\n#no": "<h3>A</h3><h4>B</h4><p>#no</p>",
     "## A ##": "<h3>A</h3>",
+    "# Learning C#\n## A#\\# ###  \n# #": "<h3>Learning C#</h3><h4>A##</h4><h3></h3>",
     "---\n***": "<hr><hr>",
     "- a\n- b\n  - c\n\n1. d\n2. e": "<ul><li>a</li><li>b<ul><li>c</li></ul></li></ul><ol><li>d</li><li>e</li></ol>",
     "7. a\n8. b": '<ol start="7"><li>a</li><li>b</li></ol>',

@@ -10,6 +10,7 @@ const TAB = 4; // columns
 const LONG_PARAGRAPH = 20000; // characters, after which another one begins; a line beyond it is drawn as plain text
 const FENCE = /^( {0,3})(`{3,}|~{3,})[ \t]*([^`]{0,100})$/;
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t]|$)/;
+const CLOSING = /(?:^|[ \t])#+$/;
 const RULE = /^ {0,3}([-*_])[ \t]*(?:\1[ \t]*){2,}$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:([ \t]{1,4})|$)/;
@@ -86,7 +87,8 @@ function closes(line, fence) {
 
 function readHeading(lines, at, budget) {
   const level = HEADING.exec(lines[at])[1].length;
-  const text = trimEnd(trimEnd(lines[at].trim().slice(level).trim(), "#"), " ");
+  // The #s that may close a heading have a space before them; those of C# belong to it.
+  const text = lines[at].trim().slice(level).trim().replace(CLOSING, "").trim();
   return { block: { kind: "heading", level, children: parseInline(text, budget) }, next: at + 1 };
 }
 
@@ -210,10 +212,4 @@ function indentation(line, most = Infinity) {
 function withoutIndent(line, width) {
   const { columns, at } = indentation(line, width);
   return " ".repeat(Math.max(columns - width, 0)) + line.slice(at);
-}
-
-function trimEnd(text, character) {
-  let end = text.length;
-  while (end > 0 && text[end - 1] === character) end -= 1;
-  return text.slice(0, end);
 }
