@@ -42,7 +42,7 @@ CASES = {
     "- a\n\t- b\n\t\t- c\n\td": "<ul><li>a<ul><li>b<ul><li>c</li></ul></li></ul><p>d</p></li></ul>",
     "- a\n  ```\n  code\n  ```": "<ul><li>a<div><pre><code>code</code></pre></div></li></ul>",
     "| a | b |\n|---|--:|\n| 1 | `x\\|y` |\n| 2 |": "<div><table><thead><tr><th scope=\"col\">a</th><th scope=\"col\">b</th></tr></thead>"
-        "<tbody><tr><td>1</td><td><code>x\\|y</code></td></tr><tr><td>2</td></tr></tbody></table></div>",
+        "<tbody><tr><td>1</td><td><code>x|y</code></td></tr><tr><td>2</td></tr></tbody></table></div>",
     "a | b\nno table": "<p>a | b\nno table</p>",
     "[a *b*](https://x.org/p?q=1)": '<p><a href="https://x.org/p?q=1"!>a <em>b</em></a></p>',
     '[a](https://x.org/a_(b) "t") [m](mailto:a@b.org)': '<p><a href="https://x.org/a_(b)"!>a</a> <a href="mailto:a@b.org"!>m</a></p>',

@@ -163,19 +163,20 @@ function readTable(lines, at, budget) {
   return { block: { kind: "table", align, head, rows }, next: line };
 }
 
-/** Splits a table's line at bars that are not escaped. */
+/** Splits a table's line at bars that are not escaped. Those that are become bars, also in code. */
 function cells(line) {
   const text = line.trim();
   const found = [];
+  const add = (from, to) => found.push(text.slice(from, to).trim().replaceAll("\\|", "|"));
   let from = text.startsWith("|") ? 1 : 0;
   for (let at = from; at < text.length && found.length < MAX_CELLS; at += 1) {
     if (text[at] === "\\") at += 1;
     else if (text[at] === "|") {
-      found.push(text.slice(from, at).trim());
+      add(from, at);
       from = at + 1;
     }
   }
-  if (from < text.length && found.length < MAX_CELLS) found.push(text.slice(from).trim());
+  if (from < text.length && found.length < MAX_CELLS) add(from);
   return found;
 }
 
