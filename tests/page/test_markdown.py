@@ -39,7 +39,7 @@ CASES = {
     "```\nnot closed <b>": "<div><pre><code>not closed &lt;b&gt;</code></pre></div>",
     "```make\nall:\n\techo hi\n```": "<div><pre><code>all:\n\techo hi</code></pre></div>",
     "  ```\n\ta\n   b\n  ```": "<div><pre><code>  a\n b</code></pre></div>",
-    "- a\n\t- b\n\t\t- c\n\td": "<ul><li>a<ul><li>b<ul><li>c</li></ul></li></ul><p>d</p></li></ul>",
+    "- a\n\t- b\n\t\t- c": "<ul><li>a<ul><li>b<ul><li>c</li></ul></li></ul></li></ul>",
     "- a\n  ```\n  code\n  ```": "<ul><li>a<div><pre><code>code</code></pre></div></li></ul>",
     "| a | b |\n|---|--:|\n| 1 | `x\\|y` |\n| 2 |": "<div><table><thead><tr><th scope=\"col\">a</th><th scope=\"col\">b</th></tr></thead>"
         "<tbody><tr><td>1</td><td><code>x|y</code></td></tr><tr><td>2</td></tr></tbody></table></div>",
