@@ -132,6 +132,19 @@ def test_damaged_records_are_left_out_and_left_alone(page):
     assert page.evaluate(count) == 3
 
 
+def test_a_full_store_loses_nothing_silently(page, server):
+    """As browsers say it: each request succeeds, and the transaction fails at its end."""
+    session = page.context.new_cdp_session(page)
+    session.send("Storage.overrideQuotaForOrigin", {"origin": server.address.rstrip("/"), "quotaSize": 200_000})
+    ask(page, "x" * 3_000_000)
+    expect(page.locator(".toast")).to_contain_text("no room")
+    session.send("Storage.overrideQuotaForOrigin", {"origin": server.address.rstrip("/")})
+    page.locator("#new").click()
+    ask(page, "Another")
+    page.locator(".item-name", has_text="xxx").click()
+    assert [len(text) for text in texts(page, "from-user")] == [3_000_000]
+
+
 NO_ROOM = "IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError'); }"
 NO_STORE = "Object.defineProperty(window, 'indexedDB', { get() { throw new DOMException('forbidden', 'SecurityError'); } });" \
     "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('forbidden', 'SecurityError'); } });"

@@ -24,7 +24,7 @@ export async function openStore() {
 export async function loadAll() {
   let stored = [];
   try {
-    if (database) stored = await done(table("readonly").getAll());
+    stored = await done(table("readonly").getAll());
   } catch {
     // An unreadable database is as none; what is in memory remains.
   }
@@ -43,25 +43,36 @@ export async function loadAll() {
 
 /** Keeps a conversation. False if there was no room, or no database: it is then in memory only. */
 export async function save(conversation) {
-  const copy = structuredClone(conversation);
+  const { id } = conversation;
   try {
-    if (!database) throw new Error("no database");
-    await done(table("readwrite").put(copy));
-    memory.delete(copy.id);
+    await written((table) => table.put(structuredClone(conversation)));
+    memory.delete(id);
     return true;
   } catch {
-    memory.set(copy.id, copy);
+    memory.set(id, structuredClone(conversation));
     return false;
   }
 }
 
 export async function remove(id) {
   memory.delete(id);
-  if (database) await done(table("readwrite").delete(id)).catch(() => {});
+  await written((table) => table.delete(id)).catch(() => {});
 }
 
 function table(mode) {
+  if (!database) throw new Error("there is no database");
   return database.transaction(TABLE, mode).objectStore(TABLE);
+}
+
+/** Does `work` with the table. What it wrote is there when this resolves: the quota is looked at only at a transaction's end. */
+async function written(work) {
+  const rows = table("readwrite");
+  const { transaction } = rows;
+  const ended = new Promise((resolve, reject) => {
+    transaction.oncomplete = resolve;
+    transaction.onabort = () => reject(transaction.error ?? new Error("the browser wrote nothing"));
+  });
+  await Promise.all([ended, work(rows)]);
 }
 
 function done(request) {
@@ -69,8 +80,6 @@ function done(request) {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
     request.onblocked = () => reject(new Error("the database is blocked"));
-    // A transaction fails without its request failing when the quota is reached at the end.
-    if (request.transaction) request.transaction.onabort = () => reject(request.transaction.error);
   });
 }
 
