@@ -1,12 +1,10 @@
 //! Requests that are wrong in every way get an answer that says so, and hurt nobody.
 
-mod client;
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use client::{Connection, Running};
+use crate::client::{Connection, Running};
 
 /// A good request for each endpoint that takes one.
 fn good() -> Vec<(&'static str, Value)> {
