@@ -9,7 +9,7 @@ import { Meter } from "./meter.js";
 import { Session } from "./session.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
-import { openStore, recall } from "./store.js";
+import { openStore } from "./store.js";
 
 const session = new Session();
 const settings = new Settings(session, keyEntered);
@@ -114,7 +114,7 @@ async function start() {
   const damaged = await session.load();
   if (damaged > 0) toast(`${damaged} kept ${damaged === 1 ? "conversation" : "conversations"} could not be read and ${damaged === 1 ? "is" : "are"} not shown.`);
   if (!stored) toast("This browser keeps nothing for this page. Export what you need before you close it.");
-  session.show(session.conversations.get(recall("open")));
+  session.show(session.lastOpen());
   composer.switched(true);
   await connect();
   if (!byId("key-dialog").open) focusField();

@@ -20,8 +20,11 @@ export async function openStore() {
   }
 }
 
-/** All conversations, and how many were left out because they could not be understood. These are not deleted. */
-export async function loadAll() {
+/**
+ * All conversations, and how many were left out because they could not be understood. These are not deleted.
+ * `isRunning` says which messages are being written.
+ */
+export async function loadAll(isRunning) {
   let stored = [];
   try {
     stored = await done(table("readonly").getAll());
@@ -33,7 +36,7 @@ export async function loadAll() {
   for (const value of stored) {
     if (memory.has(value.id)) continue;
     try {
-      conversations.push(checkedConversation(value));
+      conversations.push(checkedConversation(value, isRunning));
     } catch {
       damaged += 1;
     }
@@ -41,11 +44,26 @@ export async function loadAll() {
   return { conversations: [...conversations, ...memory.values()], damaged };
 }
 
-/** Keeps a conversation. False if there was no room, or no database: it is then in memory only. */
-export async function save(conversation) {
+/** What is stored under `id`, unchecked; null if that is nothing. */
+export async function load(id) {
+  try {
+    return (await done(table("readonly").get(id))) ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Keeps a conversation. False if there was no room, or no database: it is then in memory only. `meet` is called with what is stored
+ * now (null for nothing) and may bring that into the conversation; nothing is written if it gives false.
+ */
+export async function save(conversation, meet) {
   const { id } = conversation;
   try {
-    await written((table) => table.put(structuredClone(conversation)));
+    await written(async (table) => {
+      const stored = await done(table.get(id));
+      if (meet(stored ?? null)) table.put(structuredClone(conversation));
+    });
     memory.delete(id);
     return true;
   } catch {
