@@ -20,6 +20,7 @@ export class Session extends EventTarget {
     super();
     this.conversations = new Map();
     this.answers = new Map(); // by the conversation's id
+    this.deleted = new Set();
     this.stored = new Set(); // what was in the store when it was last looked at; what is missing there now was deleted
     this.model = { id: "", contextLength: null };
     this.open = this.blank();
@@ -66,6 +67,7 @@ export class Session extends EventTarget {
     }
     try {
       this.conversations.set(id, checkedConversation(value, (message) => this.windows.isRunning(message)));
+      this.deleted.delete(id); // by another window, which has brought it back
     } catch {
       return; // damaged; it is told of at the next start
     }
@@ -253,9 +255,14 @@ export class Session extends EventTarget {
     return conversation;
   }
 
+  isDeleted(id) {
+    return this.deleted.has(id);
+  }
+
   /** Forgets a conversation that is deleted. */
   drop(id) {
     if (!this.conversations.has(id)) return;
+    this.deleted.add(id);
     this.answers.get(id)?.stop();
     this.conversations.delete(id);
     this.stored.delete(id);
@@ -269,6 +276,7 @@ export class Session extends EventTarget {
     for (const conversation of conversations) {
       this.conversations.set(conversation.id, conversation);
       this.stored.delete(conversation.id);
+      this.deleted.delete(conversation.id);
       this.keep(conversation);
     }
     if (conversations.length > 0) this.show(conversations[0]);
