@@ -317,3 +317,24 @@ fn a_broken_template_fails_no_model_but_its_use() {
     assert!(matches!(chat.say("Hi"), Err(Error::Template(_))));
     assert!(chat.messages().is_empty());
 }
+
+#[test]
+fn templates_that_know_tools_see_them_and_calls_as_they_are() {
+    let source = "{% for m in messages %}{{ m.role }}:{{ m.content }}\
+                  {% for c in m.tool_calls or [] %}[{{ c.function.name }} {{ c.function.arguments.x }}]\
+                  {% endfor %};{% endfor %}{% if tools is not none %}{{ tools[0].function.name }}{% endif %}";
+    let template = ChatTemplate::from_source(source, "<s>", "</s>");
+    assert!(template.knows_tools());
+    let messages = [
+        serde_json::json!({ "role": "user", "content": "a" }),
+        serde_json::json!({ "role": "assistant", "content": "", "tool_calls": [
+            { "id": "1", "type": "function", "function": { "name": "f", "arguments": { "x": 3 } } },
+        ] }),
+        serde_json::json!({ "role": "tool", "content": "b", "tool_call_id": "1" }),
+    ];
+    let tools = [serde_json::json!({ "type": "function", "function": { "name": "f" } })];
+    let text = template.apply_json(&messages, &tools, true).unwrap();
+    assert_eq!(text, "user:a;assistant:[f 3];tool:b;f");
+    assert_eq!(template.apply_json(&messages[..1], &[], true).unwrap(), "user:a;");
+    assert!(!ChatTemplate::from_source("{{ messages }}", "", "").knows_tools());
+}

@@ -24,6 +24,18 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPECTED = ("Failed to load resource",)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--require-all", action="store_true", help="what is missing here is a failure and not skipped")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    if report.skipped and item.config.getoption("--require-all"):
+        report.outcome = "failed"
+    return report
+
+
 @pytest.fixture(scope="session")
 def browser():
     if sync_playwright is None:

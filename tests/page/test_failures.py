@@ -98,6 +98,44 @@ def test_the_meter_says_when_a_draft_is_too_long(page):
     expect(page.locator("#meter-text")).to_contain_text("more than the model can read")
 
 
+def test_the_meter_forgets_a_draft_that_was_sent_while_it_was_counted(page, server):
+    page.evaluate("""() => { const { fetch } = window; window.fetch = async (path, options) => {
+        if (path === 'tokenize') await new Promise((resolve) => setTimeout(resolve, 600));
+        return fetch(path, options); }; }""")
+    page.locator("#input").fill("word " * 300)
+    page.wait_for_timeout(500)
+    page.locator("#input").fill("")
+    page.wait_for_timeout(900)
+    expect(page.locator("#meter-text")).to_have_text("0 of 512 tokens")
+
+
+def test_a_key_that_no_request_can_carry_is_not_taken(open_page, server):
+    server.key = "secret"
+    page = open_page()
+    page.locator("#key-asked").fill("“secret”")
+    page.keyboard.press("Enter")
+    expect(page.locator("#key-dialog")).to_be_visible()
+    page.locator("#key-cancel").click()
+    page.locator("#settings-open").click()
+    page.locator("#key").fill("“secret”")
+    page.keyboard.press("Enter")
+    expect(page.locator(".toast")).to_contain_text("signs of ASCII only")
+    expect(page.locator("#connection")).to_contain_text("wants an API key")
+
+
+def test_an_older_failure_is_not_tried_again_during_an_answer(page, server):
+    server.failures = [500]
+    ask(page, "one")
+    ask(page, "slow two", wait=False)
+    expect(page.locator(".is-last .body")).to_contain_text("Once")
+    expect(page.get_by_role("button", name="Try again")).to_be_disabled()
+    page.keyboard.press("Escape")
+    answered(page)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".problem")).to_have_count(0)
+    expect(page.locator(".is-last")).to_have_count(1)
+
+
 def test_an_answer_at_its_limit_says_so(page):
     ask(page, "limit")
     expect(page.locator(".note")).to_contain_text("longest length")
@@ -130,6 +168,19 @@ def test_damaged_records_are_left_out_and_left_alone(page):
     count = """() => new Promise((resolve) => { const opening = indexedDB.open('halfbyte-chat', 1);
         opening.onsuccess = () => opening.result.transaction('conversations').objectStore('conversations').count().onsuccess = (e) => resolve(e.target.result); })"""
     assert page.evaluate(count) == 3
+
+
+def test_a_full_store_loses_nothing_silently(page, server):
+    """As browsers say it: each request succeeds, and the transaction fails at its end."""
+    session = page.context.new_cdp_session(page)
+    session.send("Storage.overrideQuotaForOrigin", {"origin": server.address.rstrip("/"), "quotaSize": 200_000})
+    ask(page, "x" * 3_000_000)
+    expect(page.locator(".toast")).to_contain_text("no room")
+    session.send("Storage.overrideQuotaForOrigin", {"origin": server.address.rstrip("/")})
+    page.locator("#new").click()
+    ask(page, "Another")
+    page.locator(".item-name", has_text="xxx").click()
+    assert [len(text) for text in texts(page, "from-user")] == [3_000_000]
 
 
 NO_ROOM = "IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError'); }"

@@ -26,6 +26,7 @@ CASES = {
     r"\*no\* \` \q": r"<p>*no* ` \q</p>",
     "# A\n### B\n#no": "<h3>A</h3><h4>B</h4><p>#no</p>",
     "## A ##": "<h3>A</h3>",
+    "# Learning C#\n## A#\\# ###  \n# #": "<h3>Learning C#</h3><h4>A##</h4><h3></h3>",
     "---\n***": "<hr><hr>",
     "- a\n- b\n  - c\n\n1. d\n2. e": "<ul><li>a</li><li>b<ul><li>c</li></ul></li></ul><ol><li>d</li><li>e</li></ol>",
     "7. a\n8. b": '<ol start="7"><li>a</li><li>b</li></ol>',
@@ -36,9 +37,12 @@ CASES = {
     "```rust\nfn a() {}\n\n  b\n```\nafter": "<div><pre><code>fn a() {}\n\n  b</code></pre></div><p>after</p>",
     "````\n```\n````": "<div><pre><code>```</code></pre></div>",
     "```\nnot closed <b>": "<div><pre><code>not closed &lt;b&gt;</code></pre></div>",
+    "```make\nall:\n\techo hi\n```": "<div><pre><code>all:\n\techo hi</code></pre></div>",
+    "  ```\n\ta\n   b\n  ```": "<div><pre><code>  a\n b</code></pre></div>",
+    "- a\n\t- b\n\t\t- c": "<ul><li>a<ul><li>b<ul><li>c</li></ul></li></ul></li></ul>",
     "- a\n  ```\n  code\n  ```": "<ul><li>a<div><pre><code>code</code></pre></div></li></ul>",
     "| a | b |\n|---|--:|\n| 1 | `x\\|y` |\n| 2 |": "<div><table><thead><tr><th scope=\"col\">a</th><th scope=\"col\">b</th></tr></thead>"
-        "<tbody><tr><td>1</td><td><code>x\\|y</code></td></tr><tr><td>2</td></tr></tbody></table></div>",
+        "<tbody><tr><td>1</td><td><code>x|y</code></td></tr><tr><td>2</td></tr></tbody></table></div>",
     "a | b\nno table": "<p>a | b\nno table</p>",
     "[a *b*](https://x.org/p?q=1)": '<p><a href="https://x.org/p?q=1"!>a <em>b</em></a></p>',
     '[a](https://x.org/a_(b) "t") [m](mailto:a@b.org)': '<p><a href="https://x.org/a_(b)"!>a</a> <a href="mailto:a@b.org"!>m</a></p>',
@@ -87,6 +91,26 @@ STREAMED = """async (seeds) => {
 
 def test_a_stream_draws_the_same_as_the_whole(page):
     assert page.evaluate(STREAMED, 1500) is None
+
+
+CODE = """async (seeds) => {
+    const { MarkdownView } = await import('./markdown-view.js');
+    const parts = ['\\n', '\\n\\t', '\\t', ' ', '    ', '# ', '- ', '> ', '| a |', '``', '*', 'word', 'if (a) {', '}', 'é', '<b>'];
+    for (let seed = 1; seed <= seeds; seed += 1) {
+        let state = seed * 2654435761 % 4294967296;
+        const next = (below) => { state = (state * 1664525 + 1013904223) % 4294967296; return Math.floor(state / 4294967296 * below); };
+        const code = Array.from({ length: 1 + next(40) }, () => parts[next(parts.length)]).join('').replaceAll(/`{3,}/g, '``');
+        const container = document.createElement('div');
+        new MarkdownView(container).update('```\\n' + code + '\\n```\\nafter');
+        const [shown] = container.querySelectorAll('code');
+        if (shown.textContent !== code || container.lastChild.textContent !== 'after') return { seed, code, shown: shown.textContent };
+    }
+    return null;
+}"""
+
+
+def test_code_is_shown_letter_by_letter(page):
+    assert page.evaluate(CODE, 1500) is None
 
 
 def test_hostile_text_stays_text(page):

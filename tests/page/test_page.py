@@ -260,16 +260,6 @@ def test_an_import_that_is_none_changes_nothing(page, tmp_path):
     expect(page.locator(".item")).to_have_count(0)
 
 
-def test_two_windows_see_each_other(open_page):
-    page = open_page()
-    ask(page, "From the first window")
-    second = open_page(context=page.context)
-    second.locator("#new").click()
-    ask(second, "From the second window")
-    expect(page.locator(".item")).to_have_count(2)
-    assert texts(page, "from-user") == ["From the first window"]
-
-
 def test_waiting_for_a_long_prompt_is_counted(page):
     ask(page, "wait", wait=False)
     expect(page.locator(".is-last .stats")).to_have_text(re.compile(r"^Reading, \d+ s$"))

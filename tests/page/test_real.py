@@ -11,6 +11,7 @@ import urllib.request
 
 import pytest
 from conftest import ROOT, answered, ask, texts
+from mock_server import POLICY
 from playwright.sync_api import expect
 
 
@@ -106,8 +107,13 @@ def test_a_server_with_a_key_gives_the_page_and_asks_for_the_key(open_page):
         expect(page.locator(".is-last .body")).to_have_text(re.compile(r"\w"))
 
 
-def test_the_server_sends_the_page_with_a_policy(address):
+def test_the_server_sends_the_page_with_the_policy_that_the_tests_were_run_with(address):
     with urllib.request.urlopen(address) as answer:
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-        policy = answer.headers["Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+        assert answer.headers["Content-Security-Policy"] == POLICY
+
+
+def test_the_policy_of_the_tests_is_the_one_that_is_shipped():
+    source = (ROOT / "crates/halfbyte-server/src/routes/page.rs").read_text()
+    [shipped] = re.findall(r'POLICY: &str = "((?:[^"\\]|\\\s)*)"', source)
+    assert re.sub(r"\\\s+", "", shipped) == POLICY

@@ -10,6 +10,7 @@ mod check;
 mod emulate;
 mod layers;
 mod package_test;
+mod page_test;
 mod process;
 mod python;
 mod server_test;
@@ -65,6 +66,8 @@ enum Command {
     CSpeed(capi::speed::Args),
     /// Run other people's programs, such as OpenAI's SDKs, against a server.
     ServerTest(server_test::Args),
+    /// Run the chat page's tests in a browser.
+    PageTest(page_test::Args),
     /// Build the Python package in place, compare its stubs and run its tests.
     Python(python::Args),
     /// Build the Python package's wheels for Linux and its source distribution into `dist/`.
@@ -90,6 +93,7 @@ fn main() -> anyhow::Result<()> {
         Command::CTest(args) => capi::test::run(&root, args),
         Command::CSpeed(args) => capi::speed::run(&root, &args),
         Command::ServerTest(args) => server_test::run(&root, args),
+        Command::PageTest(args) => page_test::run(&root, &args),
         Command::Python(args) => python::run(&root, &args),
         Command::Wheels(args) => wheels::run(&root, &args),
         Command::Synth { args } => {

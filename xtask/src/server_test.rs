@@ -36,7 +36,9 @@ impl Server {
         let name = format!("halfbyte{}", std::env::consts::EXE_SUFFIX);
         let program = target_dir(root).join("debug").join(name);
         let mut command = Command::new(&program);
-        command.args(["serve", "--port", "0", "--timeout", "60"]).stderr(Stdio::piped());
+        command
+            .args(["serve", "--port", "0", "--timeout", "60", "--rate", "2000"])
+            .stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| program.display().to_string())?;
         let stderr = child.stderr.take().context("standard error was piped")?;
         let mut lines = BufReader::new(stderr).lines();

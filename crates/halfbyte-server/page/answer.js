@@ -1,7 +1,7 @@
 // One answer being written: asks the server, puts what comes into the message, and measures it.
 
 import { countTokens, RequestError, streamAnswer } from "./api.js";
-import { MAX_TEXT, promptFor, samplingFor } from "./conversation.js";
+import { MAX_TEXT, later, promptFor, samplingFor } from "./conversation.js";
 
 const OVERHEAD = 12; // tokens that a template puts around one message, at most in those we know
 
@@ -25,7 +25,7 @@ export class Answer {
 
   async run() {
     const { message, conversation } = this;
-    Object.assign(message, { state: "running", error: null, problem: null, usage: null, leftOut: 0 });
+    Object.assign(message, { state: "running", error: null, problem: null, usage: null, leftOut: 0, changed: later(message.changed) });
     this.failure = null;
     try {
       const body = { model: this.model.id, messages: await this.prompt(), ...samplingFor(conversation) };
@@ -36,6 +36,7 @@ export class Answer {
       this.fail(error);
     }
     conversation.updated = Date.now();
+    message.changed = later(message.changed);
     this.ended();
   }
 
@@ -50,6 +51,7 @@ export class Answer {
         pieces += 1;
         if (message.text.length + event.text.length > MAX_TEXT) throw tooLong();
         message.text += event.text;
+        message.changed = later(message.changed);
         // Until the server has counted, a piece counts as a token.
         message.usage = { prompt: message.usage?.prompt ?? 0, answer: pieces, seconds: (now - first) / 1000 };
       }

@@ -9,7 +9,7 @@ import { Meter } from "./meter.js";
 import { Session } from "./session.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
-import { openStore, recall } from "./store.js";
+import { openStore } from "./store.js";
 
 const session = new Session();
 const settings = new Settings(session, keyEntered);
@@ -49,7 +49,8 @@ function showModels(models) {
     byId("model").textContent = chosen.id;
     return;
   }
-  const select = el("select", { "aria-label": "Model" }, ...models.map((model) => el("option", { value: model.id, selected: model === chosen }, model.id)));
+  const options = models.map((model) => el("option", { value: model.id, selected: model === chosen }, model.id));
+  const select = el("select", { "aria-label": "Model" }, ...options);
   select.addEventListener("change", () => {
     session.model = models.find((model) => model.id === select.value);
     composer.drawButtons();
@@ -62,7 +63,9 @@ function listenToKeys() {
     const command = event.ctrlKey || event.metaKey;
     const pressed = event.key.toLowerCase();
     if (document.querySelector("dialog[open]")) return; // a dialog has its own keys
+    if (event.isComposing) return; // Escape then ends a word of an input method
     if (event.key === "Escape") {
+      if (event.target.id === "search" && event.target.value !== "") return; // and here it clears the field
       if (!sidebar.closeCover()) session.stop();
     } else if (command && event.key === "/") {
       byId("help").showModal();
@@ -96,10 +99,12 @@ function listenToButtons() {
     if (kind === "key") settings.askKey();
     if (kind === "refused") connect(); // the server may have been started again with another model
   });
-  let told = false;
-  session.addEventListener("unkept", () => {
-    if (!told) toast("The browser did not keep this conversation: it has no room, or forbids storage. Export what you need before you close the page.", { seconds: 30 });
-    told = true;
+  const told = new Set();
+  session.addEventListener("unkept", ({ detail }) => {
+    const what = session.open.id === detail ? "this conversation" : `“${session.conversations.get(detail)?.title || "Untitled"}”`;
+    const text = `The browser did not keep ${what}: it has no room, or forbids storage. Export what you need before you close the page.`;
+    if (!told.has(detail)) toast(text, { seconds: 30 });
+    told.add(detail);
   });
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible" && !byId("connection").hidden) connect();
@@ -112,12 +117,13 @@ async function start() {
   listenToButtons();
   const stored = await openStore();
   const damaged = await session.load();
-  if (damaged > 0) toast(`${damaged} kept ${damaged === 1 ? "conversation" : "conversations"} could not be read and ${damaged === 1 ? "is" : "are"} not shown.`);
+  if (damaged === 1) toast("1 kept conversation could not be read and is not shown.");
+  if (damaged > 1) toast(`${damaged} kept conversations could not be read and are not shown.`);
   if (!stored) toast("This browser keeps nothing for this page. Export what you need before you close it.");
-  session.show(session.conversations.get(recall("open")));
-  composer.switched(true);
+  session.show(session.lastOpen());
+  composer.begin();
+  if ([document.body, null].includes(document.activeElement)) focusField(); // before a slow server answers
   await connect();
-  if (!byId("key-dialog").open) focusField();
   document.body.classList.add("is-ready");
 }
 

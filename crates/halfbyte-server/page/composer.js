@@ -5,18 +5,25 @@ import { announce, byId, el, fitHeight, focusField, icon, iconButton, readableSi
 import { recallDraft, rememberDraft } from "./store.js";
 
 const MOST_FILES = 20;
+const MOST_REASONS = 6; // why files cannot go along, in one note
+const NEW = "new"; // a conversation without a message gets another id at every visit, so its draft has a name of its own
 const LARGEST_FILE = 1_000_000; // bytes; a file beyond this fits into no context that this server could hold
 
 export class Composer {
   /** `oneditlast` is called for the key up in an empty field; `meter` counts what is written. */
   constructor(session, meter, { oneditlast }) {
-    Object.assign(this, { session, meter, oneditlast, files: [], owner: session.open.id });
+    Object.assign(this, { session, meter, oneditlast, owner: session.open.id, name: NEW });
+    this.filesOf = new Map(); // what goes along with the next message, by the draft's name
+    this.dropped = new Map(); // drafts of deleted conversations, which may come back
     this.input = byId("input");
     this.input.maxLength = MAX_TEXT;
     // A phone has no Shift+Enter, so there Enter begins a line, and the button sends.
     this.touch = matchMedia("(pointer: coarse)");
     this.input.enterKeyHint = this.touch.matches ? "enter" : "send";
-    this.input.addEventListener("input", () => this.written());
+    this.input.addEventListener("input", () => {
+      this.isTyped = true;
+      this.written();
+    });
     this.input.addEventListener("keydown", (event) => this.key(event));
     byId("composer").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -34,31 +41,59 @@ export class Composer {
     addEventListener("pagehide", () => this.keepDraft());
     session.addEventListener("path", () => this.switched());
     session.addEventListener("running", () => this.drawButtons());
+    session.addEventListener("deleted", ({ detail }) => this.dropDraft(detail));
     this.listenToDrops();
-    this.switched(true);
-  }
-
-  /** Another conversation is open: its own draft comes into the field. */
-  switched(first = false) {
-    if (!first && this.owner === this.session.open.id) return;
-    if (!first) this.keepDraft();
-    this.owner = this.session.open.id;
-    this.files = [];
-    this.input.value = recallDraft(this.draftName());
-    this.drawFiles();
-    this.written();
     this.drawButtons();
   }
 
-  /** A conversation that has no message yet gets another name at every visit, so its draft has a fixed one. */
+  /** The conversation to begin with is open. What was typed before that stays, behind what was kept. */
+  begin() {
+    this.owner = this.session.open.id;
+    this.name = this.draftName();
+    const kept = recallDraft(this.name);
+    this.input.value = [kept, this.isTyped ? this.input.value : ""].filter(Boolean).join("\n");
+    this.begun = true;
+    this.written();
+  }
+
+  /** Another conversation is open: its own draft and files come into the field. */
+  switched() {
+    if (!this.begun) return;
+    const name = this.draftName();
+    if (this.owner !== this.session.open.id) {
+      this.keepDraft();
+      this.input.value = recallDraft(name) || (this.dropped.get(name) ?? "");
+    } else if (this.name !== name) {
+      rememberDraft(this.name, ""); // it has its first message now, and with it a name
+      this.filesOf.set(name, this.files);
+      this.filesOf.delete(this.name);
+    } else {
+      return;
+    }
+    this.owner = this.session.open.id;
+    this.name = name;
+    this.drawFiles();
+    this.written();
+  }
+
   draftName() {
-    return this.session.conversations.has(this.owner) ? this.owner : "new";
+    const { open, conversations } = this.session;
+    return conversations.has(open.id) ? open.id : NEW;
+  }
+
+  get files() {
+    return this.filesOf.get(this.name) ?? [];
   }
 
   /** Every pause in writing keeps the draft, and so does leaving. */
   keepDraft() {
     clearTimeout(this.timer);
-    rememberDraft(this.draftName(), this.input.value);
+    if (this.begun && !this.session.isDeleted(this.name)) rememberDraft(this.name, this.input.value);
+  }
+
+  dropDraft(id) {
+    this.dropped.set(id, this.name === id ? this.input.value : recallDraft(id));
+    rememberDraft(id, "");
   }
 
   written() {
@@ -83,7 +118,7 @@ export class Composer {
     const text = this.input.value;
     if (this.session.answer || (text.trim() === "" && this.files.length === 0)) return;
     const { files } = this;
-    this.files = [];
+    this.filesOf.delete(this.name);
     this.input.value = "";
     this.keepDraft();
     this.drawFiles();
@@ -93,10 +128,12 @@ export class Composer {
     focusField();
   }
 
-  /** Puts a text into the field, as the suggestions do, and sends it. */
+  /** Sends a text, as the suggestions do. What is in the field stays there. */
   sendText(text) {
-    this.input.value = text;
-    this.send();
+    if (this.session.answer) return;
+    this.session.send(text);
+    announce("Sent. The model is answering.");
+    focusField();
   }
 
   drawButtons() {
@@ -111,15 +148,21 @@ export class Composer {
   }
 
   async addFiles(files) {
+    const { owner } = this; // another conversation may be open when a large file is read
+    const refused = [];
     for (const file of files) {
       try {
-        if (this.files.length >= MOST_FILES) throw new Error(`At most ${MOST_FILES} files can go along; ${file.name} does not.`);
-        this.files.push({ name: file.name.slice(0, 255), size: file.size, text: await readText(file) });
+        const added = { name: file.name.slice(0, 255), size: file.size, text: await readText(file) };
+        const name = owner === this.owner ? this.name : this.session.conversations.has(owner) ? owner : NEW;
+        const others = this.filesOf.get(name) ?? [];
+        if (others.length >= MOST_FILES) throw new Error(`At most ${MOST_FILES} files can go along; ${file.name} does not.`);
+        this.filesOf.set(name, [...others, added]);
         announce(`${file.name} goes along with the next message`);
       } catch (error) {
-        toast(error.message, { seconds: 15 });
+        refused.push(error.message);
       }
     }
+    if (refused.length > 0) toast(listed(refused), { seconds: 15 });
     this.drawFiles();
     this.written();
     focusField();
@@ -129,7 +172,7 @@ export class Composer {
     byId("files").replaceChildren(...this.files.map((file) =>
       el("li", { class: "chip" }, icon("file"), el("span", { class: "chip-name" }, file.name), el("span", { class: "size" }, readableSize(file.size)),
         iconButton("close", `Remove ${file.name}`, () => {
-          this.files = this.files.filter((other) => other !== file);
+          this.filesOf.set(this.name, this.files.filter((other) => other !== file));
           this.drawFiles();
           this.written();
           focusField();
@@ -157,6 +200,13 @@ export class Composer {
       this.addFiles([...event.dataTransfer.files]);
     });
   }
+}
+
+/** Reasons in one note: of many notes the first ones would be pushed away. */
+function listed(reasons) {
+  const more = reasons.length - MOST_REASONS;
+  const rest = more > 0 ? [`${more} more ${more === 1 ? "file" : "files"} cannot go along either.`] : [];
+  return [...reasons.slice(0, MOST_REASONS), ...rest].join("\n");
 }
 
 /** The text of a file. Throws an Error that says why it cannot go along. */

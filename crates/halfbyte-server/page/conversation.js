@@ -1,6 +1,7 @@
 // A conversation as plain data, and all that is done to it. Messages are a tree: editing and regenerating add a branch
 // beside the old one. They lie in a list, and a parent always stands before its children, so no file that is
 // imported can hold a circle. `chosen` says which branch is shown: of a message, or of the conversation itself.
+// Places in the list are one window's own; `id` is a message's name everywhere, and the times say which copy is newer (merge.js).
 
 export const MAX_TEXT = 8_000_000; // characters of one text; far above any model's context
 const MAX_MESSAGES = 20_000;
@@ -35,13 +36,20 @@ function newId() {
 
 export function newConversation({ system = "", sampling = {}, trim = false } = {}) {
   const now = Date.now();
-  return { id: newId(), title: "", created: now, updated: now, system, sampling: { ...sampling }, trim, chosen: null, messages: [] };
+  return {
+    id: newId(), title: "", titled: 0, created: now, updated: now, system, sampling: { ...sampling }, trim, configured: 0,
+    chosen: null, chosenAt: 0, messages: [],
+  };
 }
 
 /** Adds a message below `parent` (null for the first ones), makes it the shown branch and gives its index. */
 export function addMessage(conversation, parent, { role, text, files = [], state = "done" }) {
   const index = conversation.messages.length;
-  conversation.messages.push({ parent, role, text, files, state, created: Date.now(), chosen: null, usage: null, error: null, problem: null, leftOut: 0 });
+  const now = Date.now();
+  conversation.messages.push({
+    id: newId(), parent, role, text, files, state, created: now, changed: now, chosen: null, chosenAt: 0,
+    usage: null, error: null, problem: null, leftOut: 0,
+  });
   choose(conversation, index);
   conversation.updated = Date.now();
   if (conversation.title === "" && role === "user") conversation.title = titleOf(text, files);
@@ -56,7 +64,18 @@ function titleOf(text, files) {
 /** Shows the branch in which the message `index` is. */
 export function choose(conversation, index) {
   const { parent } = conversation.messages[index];
-  (parent === null ? conversation : conversation.messages[parent]).chosen = index;
+  const above = parent === null ? conversation : conversation.messages[parent];
+  above.chosen = index;
+  above.chosenAt = later(above.chosenAt);
+}
+
+/** Now, but after `time`: two changes in one millisecond have an order, too. */
+export const later = (time) => Math.max(Date.now(), time + 1);
+
+/** An answer that nobody writes any more. */
+export function cutOff(message) {
+  message.state = "cut";
+  message.error = "This answer is not complete.";
 }
 
 /** The indices of the messages that are shown, from the first to the last. */
@@ -94,21 +113,33 @@ export function contentOf({ text, files }) {
   return [...parts, text].filter((part) => part !== "").join("\n\n");
 }
 
-/** A checked copy of what should be a conversation, with known fields only. Throws an Error that says what is wrong. */
-export function checkedConversation(value) {
+/**
+ * A checked copy of what should be a conversation, with known fields only. Throws an Error that says what is wrong.
+ * `isRunning` says of a message's id whether somebody writes it; a running answer of nobody is cut off.
+ */
+export function checkedConversation(value, isRunning = () => false) {
   const from = object(value, "the conversation");
   const list = from.messages;
   if (!Array.isArray(list) || list.length > MAX_MESSAGES) throw new Error(`messages must be a list of at most ${MAX_MESSAGES}`);
   const conversation = {
     id: string(from.id ?? newId(), "id", 100),
     title: string(from.title ?? "", "title", 500),
+    titled: moment(from.titled),
     created: time(from.created),
     updated: time(from.updated),
     system: string(from.system ?? "", "system"),
     sampling: checkedSampling(from.sampling),
     trim: from.trim === true,
+    configured: moment(from.configured),
+    chosenAt: moment(from.chosenAt),
     messages: list.map(checkedMessage),
   };
+  const ids = new Set();
+  for (const message of conversation.messages) {
+    if (ids.has(message.id)) message.id = newId();
+    ids.add(message.id);
+    if (message.state === "running" && !isRunning(message.id)) cutOff(message);
+  }
   conversation.chosen = checkedChoice(conversation.messages, null, from.chosen);
   conversation.messages.forEach((message, at) => {
     message.chosen = checkedChoice(conversation.messages, at, message.chosen);
@@ -126,19 +157,21 @@ function checkedMessage(value, at) {
   }
   const files = from.files ?? [];
   if (!Array.isArray(files) || files.length > 100) throw new Error(`${where}: files must be a list of at most 100`);
-  const state = STATES.includes(from.state) ? from.state : "done";
-  const running = state === "running"; // whoever wrote it is not writing any more
   return {
+    // Those of earlier versions have no names; their places are the same in every window.
+    id: string(from.id ?? String(at), `${where}: id`, 100),
     parent,
     role: from.role,
     text: string(from.text, `${where}: text`),
     files: files.map((file) => ({ name: string(file?.name, `${where}: a file's name`, 300), text: string(file?.text, `${where}: a file's text`) })),
-    state: running ? "cut" : state,
+    state: STATES.includes(from.state) ? from.state : "done",
     created: time(from.created),
+    changed: moment(from.changed),
     chosen: from.chosen,
+    chosenAt: moment(from.chosenAt),
     usage: checkedUsage(from.usage),
     leftOut: Number.isInteger(from.leftOut) && from.leftOut > 0 ? from.leftOut : 0,
-    error: running ? "This answer is not complete." : from.error ? string(from.error, `${where}: error`, 2000) : null,
+    error: from.error ? string(from.error, `${where}: error`, 2000) : null,
     problem: PROBLEMS.includes(from.problem) ? from.problem : null,
   };
 }
@@ -177,4 +210,5 @@ function string(value, what, longest = MAX_TEXT) {
   return value;
 }
 
-const time = (value) => (Number.isFinite(value) && value > 0 && value < 8.64e15 ? value : Date.now());
+const moment = (value) => (Number.isFinite(value) && value > 0 && value < 8.64e15 ? value : 0);
+const time = (value) => moment(value) || Date.now();

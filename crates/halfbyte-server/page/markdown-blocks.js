@@ -6,9 +6,11 @@ import { parseInline } from "./markdown-inline.js";
 
 const MAX_DEPTH = 8;
 const MAX_CELLS = 40;
+const TAB = 4; // columns
 const LONG_PARAGRAPH = 20000; // characters, after which another one begins; a line beyond it is drawn as plain text
 const FENCE = /^( {0,3})(`{3,}|~{3,})[ \t]*([^`]{0,100})$/;
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t]|$)/;
+const CLOSING = /(?:^|[ \t])#+$/;
 const RULE = /^ {0,3}([-*_])[ \t]*(?:\1[ \t]*){2,}$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:([ \t]{1,4})|$)/;
@@ -85,7 +87,8 @@ function closes(line, fence) {
 
 function readHeading(lines, at, budget) {
   const level = HEADING.exec(lines[at])[1].length;
-  const text = trimEnd(trimEnd(lines[at].trim().slice(level).trim(), "#"), " ");
+  // The #s that may close a heading have a space before them; those of C# belong to it.
+  const text = lines[at].trim().slice(level).trim().replace(CLOSING, "").trim();
   return { block: { kind: "heading", level, children: parseInline(text, budget) }, next: at + 1 };
 }
 
@@ -123,7 +126,7 @@ function itemLines(lines, at, item, depth) {
     const next = isBlank(lines[line]) ? skipBlank(lines, line) : line;
     if (next >= lines.length) break;
     // Two spaces are enough to belong to an item: models often indent by less than the marker's width.
-    const belongs = indentation(lines[next]) >= Math.min(width, item[1].length + 2);
+    const belongs = indentation(lines[next]).columns >= Math.min(width, item[1].length + 2);
     const goesOn = next === line && !ITEM.test(lines[line]) && !interrupts(lines, line, depth);
     if (!belongs && !goesOn) break;
     while (line < next) {
@@ -160,19 +163,20 @@ function readTable(lines, at, budget) {
   return { block: { kind: "table", align, head, rows }, next: line };
 }
 
-/** Splits a table's line at bars that are not escaped. */
+/** Splits a table's line at bars that are not escaped. Those that are become bars, also in code. */
 function cells(line) {
   const text = line.trim();
   const found = [];
+  const add = (from, to) => found.push(text.slice(from, to).trim().replaceAll("\\|", "|"));
   let from = text.startsWith("|") ? 1 : 0;
   for (let at = from; at < text.length && found.length < MAX_CELLS; at += 1) {
     if (text[at] === "\\") at += 1;
     else if (text[at] === "|") {
-      found.push(text.slice(from, at).trim());
+      add(from, at);
       from = at + 1;
     }
   }
-  if (from < text.length && found.length < MAX_CELLS) found.push(text.slice(from).trim());
+  if (from < text.length && found.length < MAX_CELLS) add(from);
   return found;
 }
 
@@ -193,21 +197,20 @@ function skipBlank(lines, at) {
   return at;
 }
 
-function indentation(line) {
-  let count = 0;
-  while (line[count] === " " || line[count] === "\t") count += 1;
-  return line[0] === "\t" ? Math.max(count, 4) : count;
+/** How many columns of space a line begins with, and where they end; no more of them than `most`. A tab goes to the next fourth column. */
+function indentation(line, most = Infinity) {
+  let columns = 0;
+  let at = 0;
+  for (; columns < most; at += 1) {
+    if (line[at] === " ") columns += 1;
+    else if (line[at] === "\t") columns += TAB - (columns % TAB);
+    else break;
+  }
+  return { columns, at };
 }
 
+/** A line without its first `width` columns of space. Of a tab that reaches beyond them, the rest stays. */
 function withoutIndent(line, width) {
-  if (line[0] === "\t") return line.slice(1);
-  let count = 0;
-  while (count < width && line[count] === " ") count += 1;
-  return line.slice(count);
-}
-
-function trimEnd(text, character) {
-  let end = text.length;
-  while (end > 0 && text[end - 1] === character) end -= 1;
-  return text.slice(0, end);
+  const { columns, at } = indentation(line, width);
+  return " ".repeat(Math.max(columns - width, 0)) + line.slice(at);
 }

@@ -193,9 +193,10 @@ class Inline {
   }
 
   bareAddress() {
+    if (this.at > 0 && isWord(this.source[this.at - 1])) return 0; // before anything is read, or "http://ahttp://a…" would be read again and again
     BARE_ADDRESS.lastIndex = this.at;
     const found = BARE_ADDRESS.exec(this.source);
-    if (!found || (this.at > 0 && isWord(this.source[this.at - 1]))) return 0;
+    if (!found) return 0;
     let address = found[0].replace(/[.,;:!?'*_~\]]{1,8}$/, "");
     if (address.endsWith(")") && !address.includes("(")) address = address.slice(0, -1);
     const safe = safeAddress(address);

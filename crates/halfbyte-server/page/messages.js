@@ -1,7 +1,7 @@
 // Draws the open conversation. A row stays as long as its message is shown, so that only what changed is drawn.
 
 import { speedOf } from "./answer.js";
-import { MAX_TEXT, shownPath, siblings } from "./conversation.js";
+import { MAX_TEXT, contentOf, shownPath, siblings } from "./conversation.js";
 import { announce, copyButton, el, fitHeight, focusField, icon, iconButton, readableSize } from "./dom.js";
 import { MarkdownView } from "./markdown-view.js";
 
@@ -12,7 +12,7 @@ const LONG = 2000; // characters of a message of the person
 export class Messages {
   /** `scroller` scrolls, `list` holds the rows, `jump` is the button to the end. `onkey` asks for a key. */
   constructor(session, { scroller, list, jump }, onkey) {
-    Object.assign(this, { session, scroller, list, jump, onkey, rows: new Map(), shown: null, timer: 0 });
+    Object.assign(this, { session, scroller, list, jump, onkey, rows: new Map(), edits: new WeakMap(), shown: null, timer: 0 });
     session.addEventListener("path", () => this.draw());
     session.addEventListener("piece", ({ detail }) => this.grow(detail));
     session.addEventListener("running", ({ detail }) => this.answering(detail));
@@ -24,7 +24,12 @@ export class Messages {
   draw() {
     const { open } = this.session;
     const another = open !== this.shown;
-    if (another) this.rows.clear();
+    if (another) {
+      // An edit that is open stays so, until one comes back.
+      const edited = [...this.rows].filter(([, row]) => row.editing);
+      if (this.shown) this.edits.set(this.shown, edited);
+      this.rows = new Map(this.edits.get(open));
+    }
     this.shown = open;
     const path = shownPath(open);
     const rows = path.map((index) => {
@@ -49,7 +54,7 @@ export class Messages {
       if (!row) return; // another conversation was opened meanwhile
       const began = performance.now();
       const follow = this.following;
-      row.update(true);
+      row.update(index === shownPath(this.session.open).at(-1));
       if (follow) this.toEnd();
       else this.showJump();
       this.pause = Math.min((performance.now() - began) * 4, 2000);
@@ -133,7 +138,7 @@ class Row {
     const key = JSON.stringify([message.state, message.error, count, busy, last]);
     if (this.drawn !== key) {
       this.drawn = key;
-      this.notes.replaceChildren(...this.noteParts());
+      this.notes.replaceChildren(...this.noteParts(busy));
       if (!this.editing) this.foot.replaceChildren(...this.footParts(running, busy).filter(Boolean));
     }
     this.drawStats();
@@ -159,11 +164,12 @@ class Row {
     const { message } = this;
     if (running) return [el("span", { class: "stats" })];
     const parts = [this.branches(busy)];
-    if (message.text !== "") {
-      parts.push(copyButton("Copy message", () => message.text));
+    if (message.text !== "" || message.files.length > 0) {
+      parts.push(copyButton("Copy message", () => message.text || contentOf(message)));
       parts.push(iconButton("edit", "Edit message", () => this.edit(), { disabled: busy }));
     }
-    if (message.role === "assistant" && message.text !== "") {
+    // An answer that was stopped before its first word, too; one that failed there has a button of its own.
+    if (message.role === "assistant" && (message.text !== "" || ["stopped", "done"].includes(message.state))) {
       parts.push(iconButton("again", "Regenerate answer", () => this.again(), { disabled: busy }));
       parts.push(el("span", { class: "stats" }));
     }
@@ -182,20 +188,22 @@ class Row {
       iconButton("right", "Next version", to(at + 1, "next"), { disabled: busy || at === all.length - 1 }));
   }
 
-  noteParts() {
+  noteParts(busy) {
     const { message, session } = this;
     if (!message.error) return [];
     if (message.state === "done") return [el("p", { class: "note" }, message.error)];
-    const again = el("button", { type: "button", class: "button", onclick: () => this.again() }, icon("again"), "Try again");
+    const again = el("button", { type: "button", class: "button", disabled: busy, onclick: () => this.again() }, icon("again"), "Try again");
     const buttons = [again];
     if (message.problem === "full" && !session.open.trim) {
       const trim = () => {
         session.configure({ trim: true });
         this.again();
       };
-      buttons.push(el("button", { type: "button", class: "button", onclick: trim }, "Leave out the oldest messages"));
+      buttons.push(el("button", { type: "button", class: "button", disabled: busy, onclick: trim }, "Leave out the oldest messages"));
     }
-    if (message.problem === "key") buttons.push(el("button", { type: "button", class: "button", onclick: this.messages.onkey }, icon("key"), "Enter the key"));
+    if (message.problem === "key") {
+      buttons.push(el("button", { type: "button", class: "button", onclick: this.messages.onkey }, icon("key"), "Enter the key"));
+    }
     return [el("div", { class: "problem" }, icon("alert"), el("p", {}, message.error), el("div", { class: "buttons" }, ...buttons))];
   }
 
@@ -213,6 +221,7 @@ class Row {
     field.value = this.message.text;
     const close = () => {
       this.editing = false;
+      focusField(); // what had the focus is gone
       form.replaceWith(this.body);
       this.foot.replaceChildren(...this.footParts(false, Boolean(this.session.answer)).filter(Boolean));
       this.drawStats();
@@ -220,13 +229,11 @@ class Row {
     const submit = () => {
       close();
       if (field.value.trim() !== "" && field.value !== this.message.text) this.session.edit(this.index, field.value);
-      focusField();
     };
     field.addEventListener("keydown", (event) => {
       if (event.key === "Escape") {
         event.stopPropagation();
-        close();
-        focusField();
+        if (!event.isComposing) close();
       } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing && own) {
         event.preventDefault();
         submit();

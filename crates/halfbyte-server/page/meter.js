@@ -25,7 +25,10 @@ export class Meter {
     }
     this.timer = setTimeout(async () => {
       this.counting = new AbortController();
-      this.draft = await this.tokens(content, this.counting.signal);
+      const { signal } = this.counting;
+      const count = await this.tokens(content, signal);
+      if (signal.aborted) return; // that draft is gone
+      this.draft = count;
       this.draw();
     }, PAUSE);
   }

@@ -2,8 +2,10 @@
 
 import { useKey } from "./api.js";
 import { MAX_TEXT, SAMPLING } from "./conversation.js";
-import { byId, el } from "./dom.js";
+import { byId, el, toast } from "./dom.js";
 import { recall, remember } from "./store.js";
+
+const KEY = /^[ -~]*$/; // a header can carry nothing else
 
 export class Settings {
   /** `onkey` is called when another key was entered. */
@@ -66,15 +68,21 @@ export class Settings {
     byId("key-asked").select();
   }
 
+  /** Uses a key. False if it can be none. */
   takeKey(key) {
+    if (!KEY.test(key)) {
+      toast("A key has letters, digits and signs of ASCII only. This one was not taken.", { seconds: 15 });
+      return false;
+    }
     byId("key").value = key;
     useKey(key);
+    return true;
   }
 
   /** A key lasts as long as this tab, or until it is removed, as the person chose. */
   enterKey() {
     const key = byId("key").value.trim();
-    this.takeKey(key);
+    if (!this.takeKey(key)) return;
     const lasting = byId("keep-key").checked;
     remember("key", lasting && key ? key : null);
     remember("key", !lasting && key ? key : null, () => sessionStorage);

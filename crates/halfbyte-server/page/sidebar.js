@@ -81,7 +81,7 @@ export class Sidebar {
     };
     const row = el("li", { class: current ? "item is-current" : "item" },
       el("button", { type: "button", class: "item-name", title: name, "aria-current": current && "true", "data-focus": `open ${id}`, onclick: open },
-        el("span", {}, name), this.session.answers.has(id) ? el("span", { class: "working", role: "img", "aria-label": "being answered" }) : null),
+        el("span", {}, name), this.session.isAnswering(conversation) ? el("span", { class: "working", role: "img", "aria-label": "being answered" }) : null),
       el("span", { class: "item-tools" },
         iconButton("edit", `Rename ${name}`, () => this.rename(row, conversation), { "data-focus": `rename ${id}` }),
         iconButton("download", `Export ${name}`, () => exportConversations([conversation]), { "data-focus": `export ${id}` }),

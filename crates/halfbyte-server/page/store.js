@@ -20,11 +20,14 @@ export async function openStore() {
   }
 }
 
-/** All conversations, and how many were left out because they could not be understood. These are not deleted. */
-export async function loadAll() {
+/**
+ * All conversations, and how many were left out because they could not be understood. These are not deleted.
+ * `isRunning` says which messages are being written.
+ */
+export async function loadAll(isRunning) {
   let stored = [];
   try {
-    if (database) stored = await done(table("readonly").getAll());
+    stored = await done(table("readonly").getAll());
   } catch {
     // An unreadable database is as none; what is in memory remains.
   }
@@ -33,7 +36,7 @@ export async function loadAll() {
   for (const value of stored) {
     if (memory.has(value.id)) continue;
     try {
-      conversations.push(checkedConversation(value));
+      conversations.push(checkedConversation(value, isRunning));
     } catch {
       damaged += 1;
     }
@@ -41,27 +44,53 @@ export async function loadAll() {
   return { conversations: [...conversations, ...memory.values()], damaged };
 }
 
-/** Keeps a conversation. False if there was no room, or no database: it is then in memory only. */
-export async function save(conversation) {
-  const copy = structuredClone(conversation);
+/** What is stored under `id`, unchecked; null if that is nothing. */
+export async function load(id) {
   try {
-    if (!database) throw new Error("no database");
-    await done(table("readwrite").put(copy));
-    memory.delete(copy.id);
+    return (await done(table("readonly").get(id))) ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Keeps a conversation. False if there was no room, or no database: it is then in memory only. `meet` is called with what is stored
+ * now (null for nothing) and may bring that into the conversation; nothing is written if it gives false.
+ */
+export async function save(conversation, meet) {
+  const { id } = conversation;
+  try {
+    await written(async (table) => {
+      const stored = await done(table.get(id));
+      if (meet(stored ?? null)) table.put(structuredClone(conversation));
+    });
+    memory.delete(id);
     return true;
   } catch {
-    memory.set(copy.id, copy);
+    memory.set(id, structuredClone(conversation));
     return false;
   }
 }
 
 export async function remove(id) {
   memory.delete(id);
-  if (database) await done(table("readwrite").delete(id)).catch(() => {});
+  await written((table) => table.delete(id)).catch(() => {});
 }
 
 function table(mode) {
+  if (!database) throw new Error("there is no database");
   return database.transaction(TABLE, mode).objectStore(TABLE);
+}
+
+/** Does `work` with the table. What it wrote is there when this resolves: the quota is looked at only at a transaction's end. */
+async function written(work) {
+  const rows = table("readwrite");
+  const { transaction } = rows;
+  const ended = new Promise((resolve, reject) => {
+    transaction.oncomplete = resolve;
+    transaction.onabort = () => reject(transaction.error ?? new Error("the browser wrote nothing"));
+  });
+  await Promise.all([ended, work(rows)]);
 }
 
 function done(request) {
@@ -69,8 +98,6 @@ function done(request) {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
     request.onblocked = () => reject(new Error("the database is blocked"));
-    // A transaction fails without its request failing when the quota is reached at the end.
-    if (request.transaction) request.transaction.onabort = () => reject(request.transaction.error);
   });
 }
 

@@ -13,24 +13,30 @@ use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::routes;
 
-/// Between two requests in the long run: whoever asks as fast as he can would otherwise take a
-/// processor from the model. One takes 30–60 µs, so that this is 1–2 % of two processors.
-const INTERVAL: Duration = Duration::from_millis(2);
-
 /// Requests that may come at once.
 const BURST: u32 = 100;
 
-/// Spreads requests over time.
-#[derive(Debug, Default)]
-pub(crate) struct Pace(Mutex<Option<Instant>>);
+/// Spreads requests over time: whoever asks as fast as he can would otherwise take a processor from
+/// the model.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// Between two requests in the long run.
+    interval: Duration,
+    next: Mutex<Option<Instant>>,
+}
 
 impl Pace {
+    pub(crate) fn new(per_second: u32) -> Self {
+        let interval = Duration::from_secs(1) / per_second.max(1);
+        Self { interval, next: Mutex::new(None) }
+    }
+
     /// How long the request that comes `now` has to wait.
     fn wait(&self, now: Instant) -> Duration {
-        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let earliest = now.checked_sub(INTERVAL * BURST).unwrap_or(now);
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let earliest = now.checked_sub(self.interval * BURST).unwrap_or(now);
         let turn = next.map_or(earliest, |next| next.max(earliest));
-        *next = Some(turn + INTERVAL);
+        *next = Some(turn + self.interval);
         turn.saturating_duration_since(now)
     }
 }
@@ -134,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_burst_passes_at_once_and_then_one_at_a_time() {
-        let (pace, now) = (Pace::default(), Instant::now());
+        const INTERVAL: Duration = Duration::from_millis(2);
+        let (pace, now) = (Pace::new(500), Instant::now());
         let waits: Vec<Duration> = (0..BURST + 3).map(|_| pace.wait(now)).collect();
         assert!(waits[..=BURST as usize].iter().all(Duration::is_zero));
         assert_eq!(waits[BURST as usize + 2], INTERVAL * 2);

@@ -20,6 +20,10 @@ const MAX_STOPS: usize = 16;
 /// Most prompts of one request.
 const MAX_PROMPTS: usize = 256;
 
+/// Bytes of a token, at most, in a text that fits: few vocabularies have longer ones, and no text is
+/// made of them. What is longer is not even cut into tokens.
+const MAX_TOKEN_BYTES: usize = 128;
+
 /// A prompt as it came and as tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens {
@@ -28,9 +32,24 @@ pub(crate) struct Tokens {
     pub(crate) tokens: Vec<u32>,
 }
 
+/// Refuses a text that is far too long for the context.
+fn check_length(model: &Model, text: &str, param: &str) -> ApiResult<()> {
+    let most = model.context_length().saturating_mul(MAX_TOKEN_BYTES);
+    if text.len() <= most {
+        return Ok(());
+    }
+    let context_length = model.context_length();
+    let reason = format!(
+        "{} bytes do not fit in the context of {context_length} tokens; shorten it",
+        text.len()
+    );
+    Err(ApiError::invalid(param, reason).code("context_length_exceeded"))
+}
+
 /// The tokens of each text of the field `param`.
 pub(crate) fn read(model: &Model, prompt: Prompt, param: &str) -> ApiResult<Vec<Tokens>> {
     let of_text = |text: String| -> ApiResult<Tokens> {
+        check_length(model, &text, param)?;
         let tokens = model.prompt_tokens(&text).map_err(|error| ApiError::of(param, &error))?;
         Ok(Tokens { text: Some(text), tokens })
     };
@@ -64,7 +83,7 @@ pub(crate) fn rules(grammar: Option<String>, schema: Option<Value>) -> ApiResult
             let reason = "an answer cannot follow a grammar and a response_format or tool_choice";
             Err(ApiError::invalid("grammar", reason))
         }
-        (grammar, schema) => Ok(grammar.map(Rules::Lark).or(schema.map(Rules::Schema))),
+        (grammar, schema) => Ok(grammar.map(Rules::Lark).or_else(|| schema.map(Rules::Schema))),
     }
 }
 
@@ -180,6 +199,7 @@ pub(crate) fn conversation(
         template.apply_json(&messages, &tools, add_generation_prompt)
     };
     let text = text.map_err(failed)?;
+    check_length(&app.model, &text, "messages")?;
     let tokenizer = app.model.tokenizer().map_err(failed)?;
     let tokens = tokenizer.encode_prompt(&text, Specials::Parse).map_err(failed)?;
     Ok(Tokens { text: Some(text), tokens })

@@ -23,6 +23,9 @@ use crate::routes;
 /// Connections at a time; more wait until others end.
 const MAX_CONNECTIONS: usize = 1024;
 
+/// Sequences that a pool computes in one pass.
+const MAX_PARALLEL: usize = 64;
+
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 64 << 10;
 
@@ -81,7 +84,7 @@ impl Server {
         options.address = address;
         let metrics = Arc::new(Metrics::default());
         let limits = Limits {
-            parallel: options.parallel.max(1),
+            parallel: options.parallel.clamp(1, MAX_PARALLEL),
             queue: options.queue.max(1),
             cache_bytes: options.cache_bytes,
             pass_tokens: options.pass_tokens,

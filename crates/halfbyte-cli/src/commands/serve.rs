@@ -21,8 +21,8 @@ pub(crate) struct Args {
     /// The model's name in answers; the file's name by default.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Answers that are written together.
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    /// Answers that are written together, at most 64.
+    #[arg(long, value_name = "N", default_value_t = 64)]
     parallel: usize,
     /// Prompts that may wait; more are answered 429.
     #[arg(long, value_name = "N", default_value_t = 256)]
@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// MiB that a request may have.
     #[arg(long, value_name = "MIB", default_value_t = 8)]
     body_limit: usize,
+    /// Requests in a second; those that come faster wait.
+    #[arg(long, value_name = "N", default_value_t = 250)]
+    rate: u32,
     /// Seconds for a request, waiting and answering; 0 for no limit.
     #[arg(long, value_name = "S", default_value_t = 600)]
     timeout: u64,
@@ -48,7 +51,7 @@ pub(crate) struct Args {
     /// File with the key that requests must bring.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
-    /// Web site whose pages may use the server, such as http://localhost:3000, or *; may be
+    /// Web site whose pages may use the server, such as `http://localhost:3000`, or `*`; may be
     /// repeated.
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
@@ -90,6 +93,7 @@ fn options(args: &Args) -> anyhow::Result<Options> {
     options.cache_bytes = args.cache_size.saturating_mul(1 << 20);
     options.pass_tokens = args.pass_tokens;
     options.body_bytes = args.body_limit.saturating_mul(1 << 20);
+    options.requests_per_second = args.rate;
     options.timeout = Some(Duration::from_secs(args.timeout)).filter(|time| !time.is_zero());
     options.grace = Duration::from_secs(args.grace);
     options.cors_origins.clone_from(&args.cors_origin);

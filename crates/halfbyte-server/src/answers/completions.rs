@@ -77,7 +77,7 @@ impl CompletionShape {
         // The best comes first, and keeps its place if another is spelled alike.
         let mut all = BTreeMap::new();
         for (token, logprob) in top {
-            all.entry(token_text::label(tokenizer, token)).or_insert(finite(logprob));
+            all.entry(token_text::label(tokenizer, token)).or_insert_with(|| finite(logprob));
         }
         all
     }

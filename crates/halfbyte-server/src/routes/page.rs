@@ -7,10 +7,10 @@ use axum::routing::get;
 
 use crate::app::App;
 
-/// The page may run its own files, talk to this server, and nothing else.
+/// The page may run its own files, talk to this server, and nothing else; text never becomes markup.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; \
-                      frame-ancestors 'none'";
+                      frame-ancestors 'none'; require-trusted-types-for 'script'";
 
 /// A file of the page: its path here, its type, its bytes.
 struct File {

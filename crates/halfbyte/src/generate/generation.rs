@@ -189,11 +189,36 @@ impl<'a> Generation<'a> {
         }
     }
 
+    /// Takes the text that was held back, as it might have become a stop string or is a part of a
+    /// character; a generation that still runs ends as cancelled.
+    ///
+    /// Nothing is held back when a generation ends by itself; whoever ends it takes this.
+    pub fn take_held(&mut self) -> String {
+        if !matches!(self.finish, None | Some(FinishReason::Cancelled)) {
+            return String::new();
+        }
+        let held = self.end(FinishReason::Cancelled, String::new());
+        self.finish = Some(FinishReason::Cancelled);
+        self.text.push_str(&held);
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push_str(&held);
+        }
+        held
+    }
+
+    /// Gives up all keys and values, and so their memory; they are computed anew when it goes on,
+    /// with the same bits. An encoder-decoder model's stay: its prompt is read only once.
+    pub fn forget(&mut self) {
+        if self.session.model.config().encoder.is_none() {
+            self.session.cache.truncate(0);
+        }
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.finish.is_none() && !self.failed
     }
 
-    /// Ends with `reason`; what was held back is dropped.
+    /// Ends with `reason`; what was held back stays so, for [`take_held`](Self::take_held).
     pub(super) fn stop(&mut self, reason: FinishReason) {
         self.finish = Some(reason);
     }

@@ -217,7 +217,7 @@ impl<'a> Pool<'a> {
     /// # Errors
     ///
     /// [`Error::Cancelled`] if `cancel` was pulled, [`Error::OutOfMemory`]; then every member is as
-    /// before, apart from those whose brake is pulled.
+    /// before, apart from those whose brake is pulled: they have ended, and no [`Advance`] says so.
     pub fn pass(&mut self, cancel: Option<&Cancel>) -> Result<Vec<Advance>> {
         let start = Instant::now();
         let mut advances = self.stop_cancelled();

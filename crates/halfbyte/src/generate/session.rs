@@ -163,7 +163,7 @@ impl Session {
     }
 
     /// How many of `tokens`, from the first one on, the session has keys and values of.
-    pub(super) fn n_common(&self, tokens: &[u32]) -> usize {
+    pub fn n_common(&self, tokens: &[u32]) -> usize {
         self.cached_tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count()
     }
 

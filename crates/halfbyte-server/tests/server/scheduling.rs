@@ -1,12 +1,10 @@
 //! Many clients at once: nobody changes another's answer, and who leaves costs nothing more.
 
-mod client;
-
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use client::{Connection, Running, metric};
+use crate::client::{Connection, Running, metric};
 
 /// Different requests: lengths, seeds, numbers of answers, beginnings that some share.
 fn requests() -> Vec<Value> {

@@ -1,12 +1,10 @@
 //! Every endpoint, against the library itself.
 
-mod client;
-
 use base64::Engine as _;
 use halfbyte::{GenerationConfig, Message};
 use serde_json::{Value, json};
 
-use client::{Running, metric, model};
+use crate::client::{Running, metric, model};
 
 const PROMPT: &str = "Once upon a time there was a little girl who";
 

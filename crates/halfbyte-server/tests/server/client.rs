@@ -1,7 +1,5 @@
 //! A plain HTTP client, and servers to ask.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
@@ -13,7 +11,7 @@ use halfbyte_server::{Options, ServeError, Server, Stop};
 use serde_json::Value;
 
 /// The embedded model.
-pub fn model() -> Model {
+pub(crate) fn model() -> Model {
     static MODEL: OnceLock<Model> = OnceLock::new();
     let open = || {
         let options = ModelOptions { threads: Some(2), ..ModelOptions::default() };
@@ -24,22 +22,23 @@ pub fn model() -> Model {
 }
 
 /// A server that ends with it.
-pub struct Running {
-    pub address: SocketAddr,
-    pub stop: Stop,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: Stop,
     thread: Option<JoinHandle<Result<(), ServeError>>>,
 }
 
 impl Running {
     /// Serves the embedded model at a free port.
-    pub fn start(change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) fn start(change: impl FnOnce(&mut Options)) -> Self {
         Self::of(model(), change)
     }
 
-    pub fn of(model: Model, change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) fn of(model: Model, change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::default();
         options.address.set_port(0);
         options.signals = false;
+        options.requests_per_second = 1_000_000;
         options.grace = Duration::from_millis(200);
         change(&mut options);
         let server = Server::bind(model, options).expect("a free port");
@@ -49,29 +48,29 @@ impl Running {
     }
 
     /// Waits for the end.
-    pub fn join(&mut self) {
+    pub(crate) fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("no panic").expect("a clean end");
         }
     }
 
-    pub fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> Reply {
         Connection::open(self.address).get(path)
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
         Connection::open(self.address).post(path, body.to_string().as_bytes())
     }
 
     /// The answer to a good request.
-    pub fn ok(&self, path: &str, body: &Value) -> Value {
+    pub(crate) fn ok(&self, path: &str, body: &Value) -> Value {
         let reply = self.post(path, body);
         assert_eq!(reply.status, 200, "{path} {body}: {}", reply.text());
         reply.json()
     }
 
     /// The messages of a stream, without the last `[DONE]`.
-    pub fn events(&self, path: &str, body: &Value) -> Vec<Value> {
+    pub(crate) fn events(&self, path: &str, body: &Value) -> Vec<Value> {
         let reply = self.post(path, body);
         assert_eq!(reply.status, 200, "{path} {body}: {}", reply.text());
         assert_eq!(reply.header("content-type"), Some("text/event-stream"));
@@ -93,54 +92,54 @@ impl Drop for Running {
 }
 
 /// An answer.
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).expect("UTF-8")
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// A connection.
-pub struct Connection(BufReader<TcpStream>);
+pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    pub fn open(address: SocketAddr) -> Self {
+    pub(crate) fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
         stream.set_nodelay(true).expect("no delay");
         Self(BufReader::new(stream))
     }
 
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         // A server that has answered already may have closed its side.
         drop(self.0.get_mut().write_all(bytes));
     }
 
-    pub fn get(&mut self, path: &str) -> Reply {
+    pub(crate) fn get(&mut self, path: &str) -> Reply {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
         self.reply().expect("an answer")
     }
 
-    pub fn post(&mut self, path: &str, body: &[u8]) -> Reply {
+    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Reply {
         self.ask(path, body);
         self.reply().expect("an answer")
     }
 
     /// Sends a request, whose answer is still to be read.
-    pub fn ask(&mut self, path: &str, body: &[u8]) {
+    pub(crate) fn ask(&mut self, path: &str, body: &[u8]) {
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n",
@@ -156,7 +155,7 @@ impl Connection {
     }
 
     /// An answer's status and headers.
-    pub fn head(&mut self) -> Option<(u16, Vec<(String, String)>)> {
+    pub(crate) fn head(&mut self) -> Option<(u16, Vec<(String, String)>)> {
         let status = self.line()?.split(' ').nth(1)?.parse().ok()?;
         let mut headers = Vec::new();
         loop {
@@ -169,7 +168,7 @@ impl Connection {
     }
 
     /// A part of a streamed body; empty at its end.
-    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
         let n = usize::from_str_radix(&self.line()?, 16).ok()?;
         let mut chunk = vec![0; n];
         self.0.read_exact(&mut chunk).ok()?;
@@ -177,7 +176,7 @@ impl Connection {
         Some(chunk)
     }
 
-    pub fn reply(&mut self) -> Option<Reply> {
+    pub(crate) fn reply(&mut self) -> Option<Reply> {
         let (status, headers) = self.head()?;
         let value = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
         let mut body = Vec::new();
@@ -198,7 +197,7 @@ impl Connection {
 }
 
 /// The value of a metric without labels.
-pub fn metric(server: &Running, name: &str) -> f64 {
+pub(crate) fn metric(server: &Running, name: &str) -> f64 {
     let text = server.get("/metrics").text();
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("halfbyte_{name} ")));
     line.expect("the metric is there").parse().expect("a number")

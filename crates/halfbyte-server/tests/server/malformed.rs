@@ -1,12 +1,10 @@
 //! Requests that are wrong in every way get an answer that says so, and hurt nobody.
 
-mod client;
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use client::{Connection, Running};
+use crate::client::{Connection, Running};
 
 /// A good request for each endpoint that takes one.
 fn good() -> Vec<(&'static str, Value)> {
@@ -115,6 +113,7 @@ fn errors_name_the_field_and_the_reason() {
         ("/v1/completions", json!({ "prompt": [[]] }), "prompt"),
         ("/v1/completions", json!({ "prompt": [4_000_000] }), "prompt"),
         ("/v1/completions", json!({ "prompt": long }), "prompt"),
+        ("/v1/completions", json!({ "prompt": "x".repeat(1 << 20) }), "prompt"),
         ("/v1/completions", json!({ "prompt": "A", "stop": [""] }), "stop"),
         ("/v1/completions", json!({ "prompt": "A", "logit_bias": { "x": 1 } }), "logit_bias"),
         ("/v1/completions", json!({ "prompt": "A", "logit_bias": { "9999999": 1 } }), "logit_bias"),
