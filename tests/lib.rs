@@ -4,6 +4,8 @@
 pub mod adapters;
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
 pub mod fixtures;
+#[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
+pub mod fuzzing;
 pub mod golden_file;
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
 #[path = "hostile/mod.rs"]
