@@ -4,7 +4,6 @@
 pub mod adapters;
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
 pub mod fixtures;
-#[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]
 pub mod fuzzing;
 pub mod golden_file;
 #[expect(clippy::missing_panics_doc, reason = "tests may panic, and say so by doing it")]

@@ -98,7 +98,7 @@ pub(super) fn template_seeds() -> Vec<Vec<u8>> {
 fn strings_with(value: &serde_json::Value, part: &str, out: &mut Vec<Vec<u8>>) {
     match value {
         serde_json::Value::String(text) if text.contains(part) => {
-            out.push(text.clone().into_bytes())
+            out.push(text.clone().into_bytes());
         }
         serde_json::Value::Array(values) => values.iter().for_each(|v| strings_with(v, part, out)),
         serde_json::Value::Object(map) => map.values().for_each(|v| strings_with(v, part, out)),
