@@ -57,7 +57,7 @@ fn read_alone(reading: Reading) -> Reading {
 fn taken(pool: &mut Pool<'_>, key: usize) -> Reading {
     match pool.remove(key) {
         Some(Work::Reading(reading)) => reading,
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     }
 }
 
