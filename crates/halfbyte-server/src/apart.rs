@@ -58,6 +58,13 @@ impl Default for Threads {
     }
 }
 
+impl Load {
+    /// What the request holds but the thread: what follows may be of another weight.
+    pub(crate) fn without_thread(self) -> Self {
+        Self { thread: None, ..self }
+    }
+}
+
 impl Threads {
     /// Waits for a place in memory for `n_bytes` more.
     pub(crate) async fn hold(&self, load: &mut Load, n_bytes: usize) {
@@ -67,12 +74,6 @@ impl Threads {
             Some(body) => body.merge(permit),
             none => *none = Some(permit),
         }
-    }
-
-    /// Waits for a thread for heavy work, which the request keeps for what follows.
-    pub(crate) async fn enter_heavy(&self, load: &mut Load) -> ApiResult<()> {
-        load.thread = Some(enter(&self.heavy).await?);
-        Ok(())
     }
 
     /// Runs `work` apart. Work whose request goes away while it waits for a thread is never begun.

@@ -20,6 +20,9 @@ const LINGER: Duration = Duration::from_secs(5);
 /// counted, as far as they have come, and are read apart, a few at a time.
 const SMALL: usize = 16 << 10;
 
+/// Bytes that are read in milliseconds. Of larger bodies few are in memory as values at a time.
+const MEDIUM: usize = 256 << 10;
+
 /// The longest time between two parts of a large body.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -45,12 +48,15 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for JsonBody<T> {
         let read = read(body, limit, &app.threads);
         let late = || ApiError::timeout("the body took too long to arrive");
         let read = tokio::time::timeout(app.options.patience, read).await;
-        let (bytes, mut load) =
+        let (bytes, load) =
             read.map_err(|_| late())?.map_err(|error| error.unwrap_or_else(late))?;
         if bytes.len() <= SMALL {
             return Ok(Self(parse(&bytes)?, load));
         }
-        app.threads.enter_heavy(&mut load).await?;
+        if bytes.len() <= MEDIUM {
+            let parse = move |load: Load| Ok(Self(parse(&bytes)?, load.without_thread()));
+            return app.threads.run_with(load, Weight::Light, parse).await;
+        }
         let parse = move |load| Ok(Self(parse(&bytes)?, load));
         app.threads.run_with(load, Weight::Heavy, parse).await
     }

@@ -101,7 +101,7 @@ fn options_reach_the_sampler() {
             json!({ "logit_bias": { "300": 100.0, "301": -100.0 } }),
             GenerationConfig { logit_bias: vec![(300, 100.0), (301, -100.0)], ..base.clone() },
         ),
-        (json!({ "ignore_eos": true }), GenerationConfig { ignore_eos: true, ..base.clone() }),
+        (json!({ "ignore_eos": true }), GenerationConfig { ignore_eos: true, ..base }),
     ];
     for (option, config) in cases {
         let mut body = json!({ "prompt": PROMPT, "max_tokens": 10, "seed": 3 });

@@ -86,7 +86,7 @@ fn text_that_was_held_back_is_not_lost() {
     let answer = server.ok("/v1/completions", &body);
     assert_eq!(answer["choices"][0]["text"], "yes}");
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
-    let mut body = body.clone();
+    let mut body = body;
     body["stream"] = json!(true);
     let events = server.events("/v1/completions", &body);
     let text: String =
