@@ -44,6 +44,11 @@ pub(super) fn goes_on(text: &str) -> Option<GoesOn> {
     if text.trim_start().starts_with(FENCE) {
         return fenced(text).is_none().then_some(GoesOn::Below);
     }
+    behind_backslash(text)
+}
+
+/// How a text without fences goes on.
+fn behind_backslash(text: &str) -> Option<GoesOn> {
     // Two backslashes are two backslashes.
     let n_backslashes = text.bytes().rev().take_while(|&byte| byte == b'\\').count();
     (n_backslashes == 1).then_some(GoesOn::Instead)
@@ -67,7 +72,7 @@ impl Follower {
         if self.fenced == Some(true) {
             return (!line.trim_end().ends_with(FENCE)).then_some(GoesOn::Below);
         }
-        let more = goes_on(line);
+        let more = behind_backslash(line);
         // Behind a backslash alone, which leaves a blank line, a fence may still begin.
         let kept = if more.is_some() { line.strip_suffix('\\').unwrap_or(line) } else { line };
         if !kept.trim().is_empty() {
