@@ -40,6 +40,28 @@ def test_stop_keeps_what_was_written_and_tells_the_server(page, server):
     assert texts(page, "from-model")[0] == text
 
 
+def test_an_answer_that_is_stopped_before_its_first_word_is_asked_for_again(page):
+    ask(page, "wait", wait=False)
+    page.keyboard.press("Escape")
+    expect(page.locator(".is-last .stats")).to_have_text("Stopped")
+    page.get_by_role("button", name="Regenerate answer").click()
+    answered(page)
+    expect(page.locator(".is-last .body")).to_contain_text("Once upon")
+    expect(page.locator(".branches")).to_have_count(0)
+
+
+def test_escape_in_a_field_that_needs_it_stops_no_answer(page):
+    ask(page, "slow one", wait=False)
+    expect(page.locator(".is-last .body")).to_contain_text("Once")
+    page.locator("#search").fill("words")
+    page.keyboard.press("Escape")
+    expect(page.locator("#search")).to_have_value("")
+    page.evaluate("document.getElementById('input').dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', isComposing: true, bubbles: true }))")
+    expect(page.locator("#stop")).to_be_visible()
+    page.keyboard.press("Escape")
+    answered(page)
+
+
 def test_regenerating_keeps_both_answers(page, server):
     ask(page, "Tell me a story")
     page.get_by_role("button", name="Regenerate answer").click()
@@ -192,9 +214,71 @@ def test_files_that_cannot_go_along_are_refused_with_a_reason(page):
         {"name": "big.txt", "mimeType": "text/plain", "buffer": b"x" * BIG},
         {"name": "photo.png", "mimeType": "image/png", "buffer": b"\x89PNG\0\xff"},
     ])
-    expect(page.locator(".toast").nth(0)).to_contain_text("at most 1.0 MB can go along")
-    expect(page.locator(".toast").nth(1)).to_contain_text("photo.png is not a text file in UTF-8")
+    expect(page.locator(".toast")).to_contain_text("at most 1.0 MB can go along")
+    expect(page.locator(".toast")).to_contain_text("photo.png is not a text file in UTF-8")
     expect(page.locator(".chip")).to_have_count(0)
+
+
+def test_every_refused_file_has_its_reason(page):
+    page.locator("#file").set_input_files([{"name": f"{i}.bin", "mimeType": "x/y", "buffer": b"\0"} for i in range(9)])
+    expect(page.locator(".toast")).to_contain_text("0.bin is not a text file")
+    expect(page.locator(".toast")).to_contain_text("3 more files cannot go along either.")
+
+
+def test_files_and_an_open_edit_wait_for_their_conversation(page, server):
+    ask(page, "Hello")
+    page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"text"})
+    expect(page.locator(".chip")).to_have_count(1)
+    page.locator(".from-user").hover()
+    page.locator(".from-user").get_by_role("button", name="Edit message").click()
+    page.get_by_role("textbox", name="Edit message").fill("Not yet sent")
+    page.locator("#new").click()
+    expect(page.locator(".chip")).to_have_count(0)
+    page.locator("#file").set_input_files({"name": "other.txt", "mimeType": "text/plain", "buffer": b"other"})
+    page.locator("#input").fill("a draft")
+    page.get_by_role("button", name="Write a story about a girl").click()
+    answered(page)
+    expect(page.locator("#input")).to_have_value("a draft")
+    expect(page.locator(".chip")).to_contain_text("other.txt")
+    assert server.chats()[-1]["messages"] == [{"role": "user", "content": "Write a story about a girl and her garden."}]
+    page.locator(".item-name", has_text="Hello").click()
+    expect(page.locator(".chip")).to_contain_text("notes.txt")
+    expect(page.get_by_role("textbox", name="Edit message")).to_have_value("Not yet sent")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#input")).to_be_focused()
+
+
+def test_a_deleted_conversation_takes_its_own_draft_and_no_other(page):
+    ask(page, "Hello")
+    page.locator("#input").fill("its own draft")
+    page.locator("#new").click()
+    page.locator("#input").fill("my long draft")
+    page.locator(".item-name").click()
+    expect(page.locator("#input")).to_have_value("its own draft")
+    page.locator(".item").hover()
+    page.get_by_role("button", name="Delete Hello").click()
+    expect(page.locator("#input")).to_have_value("my long draft")
+    page.wait_for_timeout(400)
+    assert json.loads(page.evaluate("localStorage.getItem('halfbyte.drafts')")) == {"new": "my long draft"}
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#input")).to_have_value("its own draft")
+    page.locator("#new").click()
+    expect(page.locator("#input")).to_have_value("my long draft")
+
+
+def test_what_is_typed_before_the_page_is_ready_stays(open_page, browser, server):
+    context = browser.new_context()
+    page = open_page(context=context)
+    ask(page, "Hello")
+    page.locator("#input").fill("kept")
+    page.wait_for_timeout(400)
+    # A browser that takes its time to open the store.
+    context.add_init_script("""const { open } = IDBFactory.prototype; IDBFactory.prototype.open = function (...all) {
+        document.getElementById('input').focus(); document.execCommand('insertText', false, 'typed early'); return open.apply(this, all); }""")
+    page.reload()
+    expect(page.locator("#input")).to_have_value("kept\ntyped early")
+    assert not page.faults
+    context.close()
 
 
 def test_a_dropped_file_goes_along(page):
@@ -237,7 +321,30 @@ def test_files_of_the_terminal_chat_are_read_and_written(page, tmp_path):
     with page.expect_download() as download:
         page.get_by_role("button", name="Export Hello").click()
     download.value.save_as(tmp_path / "export.json")
-    assert json.loads((tmp_path / "export.json").read_text())["messages"] == saved["messages"]
+    exported = json.loads((tmp_path / "export.json").read_text())
+    assert exported["messages"] == saved["messages"]
+    assert exported["settings"] == {**{name: USUAL[name] for name in ("top_p", "top_k", "repetition_penalty")}, "temperature": 0.5, "max_new_tokens": 64}
+
+
+LONG = """async () => {
+    const { checkedConversation, siblings } = await import('./conversation.js');
+    const messages = Array.from({ length: 20000 }, (_, at) => ({ role: at % 2 ? 'assistant' : 'user', text: `${at}`, parent: at === 0 ? null : at - 1 }));
+    const began = performance.now();
+    const read = checkedConversation({ messages });
+    for (const at of messages.keys()) if (siblings(read, at).length !== 1) return Infinity;
+    return performance.now() - began;
+}"""
+
+
+def test_a_conversation_costs_its_length_and_not_the_square_of_it(page):
+    assert page.evaluate(LONG) < 1000  # milliseconds; the square of it took five seconds
+
+
+def test_settings_without_a_place_in_the_page_are_named(page, tmp_path):
+    settings = {"temperature": 0.5, "typical_p": 0.9, "presence_penalty": 0.0, "stop": ["."], "logit_bias": {}, "max_new_tokens": 2_000_000, "seed": None}
+    (tmp_path / "saved.json").write_text(json.dumps({"settings": settings, "messages": [{"role": "user", "content": "Hello"}]}))
+    page.locator("#import-file").set_input_files(tmp_path / "saved.json")
+    expect(page.locator(".toast")).to_contain_text("left out: typical_p, stop, max_new_tokens.")
 
 
 def test_an_import_that_is_none_changes_nothing(page, tmp_path):

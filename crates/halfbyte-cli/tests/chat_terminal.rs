@@ -189,6 +189,25 @@ fn ctrl_c_stops_the_answer_and_not_the_program() {
 }
 
 #[test]
+fn an_answer_is_not_lost_to_one_that_is_stopped() {
+    let home = home();
+    let mut person = Person::start(home.path(), &["--ignore-eos", "--shift"]);
+    person.says("/set max_new_tokens 6").says("Tell me a story.");
+    let said = person.contents();
+    person.says("/set max_new_tokens 100000");
+    person.types("/regenerate\r").sees("\n");
+    for _ in 0..10 {
+        person.sees(" ");
+    }
+    person.types(CTRL_C).sees("/undo brings").sees(PASTE_ON);
+    assert_ne!(person.contents(), said);
+    person.types("/undo\r").sees("2 messages are back").sees(PASTE_ON);
+    assert_eq!(person.contents(), said);
+    person.types(CTRL_D);
+    person.leaves();
+}
+
+#[test]
 fn tab_completes_commands_options_and_files() {
     let home = home();
     std::fs::write(home.path().join("a b.json"), "{}").expect("written");
@@ -313,4 +332,20 @@ fn a_terminal_that_can_do_little_gets_plain_lines() {
     person.types("Hello.\\\n").types("you\n").sees("> ").types(CTRL_D);
     let rest = person.leaves();
     assert!(!rest.contains('\x1b'), "{rest:?}");
+}
+
+#[test]
+fn without_an_editor_neither_bytes_nor_one_ctrl_c_end_the_conversation() {
+    let home = home();
+    let line = "TERM=dumb exec \"$@\"";
+    let mut person = Person::start_by(line, home.path(), 80, &["-n", "1"]);
+    person.sees("> ");
+    let mut keys = person.terminal.process().get_file_handle().expect("the terminal");
+    keys.write_all(b"caf\xe9!\n").expect("the terminal takes keys");
+    person.sees("line 1 is not UTF-8").sees("> ");
+    person.types(CTRL_C).sees("Ctrl-C again").types("/bogus\n").sees("/help lists them").sees("> ");
+    person.types(CTRL_C).sees("Ctrl-C again").types(CTRL_C);
+    person.terminal.exp_eof().expect("the end");
+    let status = person.terminal.process().wait().expect("a status");
+    assert!(matches!(status, WaitStatus::Exited(_, 130)), "{status:?}");
 }

@@ -3,6 +3,7 @@
 import { countTokens, RequestError, streamAnswer } from "./api.js";
 import { MAX_TEXT, later, promptFor, samplingFor } from "./conversation.js";
 
+const AT_ONCE = 8; // texts that the server counts at a time
 const OVERHEAD = 12; // tokens that a template puts around one message, at most in those we know
 
 /** An answer in the making. `changed()` is called for every piece, `ended()` once. */
@@ -16,11 +17,6 @@ export class Answer {
   /** Stops the answer; what is there stays. */
   stop() {
     this.controller.abort();
-  }
-
-  /** Tokens a second so far, or null while that says nothing yet. */
-  get speed() {
-    return speedOf(this.message.usage);
   }
 
   async run() {
@@ -74,13 +70,31 @@ export class Answer {
     message.error = error.title ? `${error.title} ${error.advice}` : `The page failed: ${error.message}`;
   }
 
+  /** Tokens of each message. The server is asked for a few at a time, and once for each text. */
+  async sizes(messages) {
+    const known = counted.get(this.conversation);
+    const sizes = new Map();
+    const missing = [];
+    for (const { content } of messages) {
+      if (known?.has(content)) sizes.set(content, known.get(content));
+      else missing.push(content);
+    }
+    while (missing.length > 0) {
+      const some = missing.splice(0, AT_ONCE);
+      const counts = await Promise.all(some.map((content) => countTokens(content, this.controller.signal)));
+      some.forEach((content, at) => sizes.set(content, counts[at]));
+    }
+    counted.set(this.conversation, sizes);
+    return messages.map(({ content }) => sizes.get(content));
+  }
+
   /** The messages to send: all, or without the oldest that do not fit, when the conversation is set so. */
   async prompt() {
     const messages = promptFor(this.conversation, this.message.parent);
     const room = this.model.contextLength;
     if (!this.conversation.trim || !room) return messages;
     const reserve = Math.min(this.conversation.sampling.max_tokens ?? 256, Math.floor(room / 2));
-    const sizes = await Promise.all(messages.map(({ content }) => countTokens(content, this.controller.signal)));
+    const sizes = await this.sizes(messages);
     const fixed = messages[0].role === "system" ? 1 : 0;
     let total = sizes.reduce((sum, size) => sum + size + OVERHEAD, 0);
     let from = fixed;
@@ -93,6 +107,8 @@ export class Answer {
     return [...messages.slice(0, fixed), ...messages.slice(from)];
   }
 }
+
+const counted = new WeakMap(); // by conversation: tokens of the texts that its last prompt had
 
 const tooLong = () => new RequestError("server", "The answer is longer than this page keeps.", "Set the longest answer in the settings.");
 

@@ -58,7 +58,7 @@ export async function* streamAnswer(body, signal) {
     const usage = event.usage;
     if (Number.isInteger(usage?.prompt_tokens)) yield { usage: { prompt: usage.prompt_tokens, answer: usage.completion_tokens ?? 0 } };
   }
-  if (!finished) throw new RequestError("cut", "The answer broke off.", "The connection to the server was lost. Try again.");
+  if (!finished) throw brokenOff();
 }
 
 /** The `data:` of each server-sent event. */
@@ -87,10 +87,12 @@ async function* events(stream) {
   }
 }
 
+const brokenOff = () => new RequestError("cut", "The answer broke off.", "The connection to the server was lost. Try again.");
+
 function lostIsCut(reading) {
   return reading.catch((error) => {
     if (error.name === "AbortError") throw error;
-    throw new RequestError("cut", "The answer broke off.", "The connection to the server was lost. Try again.");
+    throw brokenOff();
   });
 }
 
@@ -137,7 +139,9 @@ function failure(status, error, retryAfter = null) {
   const wait = /^\d{1,4}$/.test(retryAfter ?? "") ? `in ${retryAfter} s` : "in a moment";
   if (status === 429) return new RequestError("busy", "The server is busy.", `Others are being answered. Try again ${wait}.`);
   if (status === 503) return new RequestError("busy", "The server cannot answer now.", `${said} Try again ${wait}.`.trim());
-  if (status === 413) return new RequestError("refused", "This is too much text for the server.", "Send less of it, or start the server with a higher limit.");
+  if (status === 413) {
+    return new RequestError("refused", "This is too much text for the server.", "Send less of it, or start the server with a higher limit.");
+  }
   if (error?.code === "context_length_exceeded") {
     return new RequestError("full", "This conversation no longer fits into the model's context.",
       "Leave out the oldest messages, shorten the last one, or start a new conversation.");

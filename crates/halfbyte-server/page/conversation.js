@@ -11,15 +11,17 @@ const PROBLEMS = ["key", "full"]; // those with a remedy of their own
 /**
  * The sampling settings: their names in a request, limits, and words for people. `usual` is what an empty field means:
  * the values of `halfbyte chat`, with which small models write better than with those that OpenAI's API prescribes
- * for requests that name none. Where it is missing, the server decides.
+ * for requests that name none. Where it is missing, the server decides. `file` is the name in files of `halfbyte chat`, if it is another.
  */
 export const SAMPLING = [
   { name: "temperature", label: "Temperature", usual: 0.7, min: 0, max: 2, step: 0.05, hint: "0 always takes the likeliest word; higher is freer." },
   { name: "top_p", label: "Top p", usual: 0.95, min: 0, max: 1, step: 0.01, hint: "Keeps the likeliest words that together have this share." },
   { name: "top_k", label: "Top k", usual: 40, min: 0, max: 1000, step: 1, hint: "Keeps this many of the likeliest words; 0 keeps all." },
   { name: "min_p", label: "Min p", min: 0, max: 1, step: 0.01, hint: "Drops words below this share of the likeliest one." },
-  { name: "repetition_penalty", label: "Repeat penalty", usual: 1.1, min: 0.5, max: 2, step: 0.05, hint: "Above 1, words just used get less likely." },
-  { name: "max_tokens", label: "Longest answer", min: 1, max: 1_000_000, step: 1, hint: "In tokens; a token is about ¾ of a word." },
+  { name: "repetition_penalty", label: "Repeat penalty", usual: 1.1, min: 0.5, max: 2, step: 0.05,
+    hint: "Above 1, words just used get less likely." },
+  { name: "max_tokens", file: "max_new_tokens", label: "Longest answer", min: 1, max: 1_000_000, step: 1,
+    hint: "In tokens; a token is about ¾ of a word." },
   { name: "seed", label: "Seed", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, hint: "The same seed and question give the same answer." },
 ];
 
@@ -85,10 +87,22 @@ export function shownPath(conversation) {
   return path;
 }
 
+const families = new WeakMap(); // lists of messages to their children, by parent; messages are only ever added, so what was found stays
+
+function childrenOf(messages) {
+  if (!families.has(messages)) families.set(messages, { count: 0, byParent: new Map() });
+  const known = families.get(messages);
+  for (; known.count < messages.length; known.count += 1) {
+    const { parent } = messages[known.count];
+    if (!known.byParent.has(parent)) known.byParent.set(parent, []);
+    known.byParent.get(parent).push(known.count);
+  }
+  return known.byParent;
+}
+
 /** The branches at the place of message `index`, itself among them. */
 export function siblings(conversation, index) {
-  const { parent } = conversation.messages[index];
-  return conversation.messages.flatMap((message, at) => (message.parent === parent ? [at] : []));
+  return childrenOf(conversation.messages).get(conversation.messages[index].parent);
 }
 
 /** The messages that a model is sent to answer the message `index`. */
@@ -179,8 +193,7 @@ function checkedMessage(value, at) {
 /** The shown child of `parent`: the one that was chosen, if it is one, else the newest. */
 function checkedChoice(messages, parent, chosen) {
   if (Number.isInteger(chosen) && messages[chosen]?.parent === parent) return chosen;
-  const newest = messages.findLastIndex((message) => message.parent === parent);
-  return newest < 0 ? null : newest;
+  return childrenOf(messages).get(parent)?.at(-1) ?? null;
 }
 
 export function checkedSampling(value) {

@@ -41,7 +41,7 @@ export function focusField() {
 }
 
 /** Copies to the clipboard. The modern way exists only on https and localhost, so there is the old one too. */
-export async function copyText(text) {
+async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const field = el("textarea", { class: "visually-hidden", "aria-hidden": "true", tabindex: "-1" });
   const focused = document.activeElement;

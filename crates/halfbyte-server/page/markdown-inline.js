@@ -14,7 +14,7 @@ const BARE_ADDRESS = /https?:\/\/[^\s<>"`\\]{1,2048}/y;
 const TARGET = / {0,4}<?([^\s<>()]{1,2048}(?:\([^\s<>()]{0,200}\)[^\s<>()]{0,200})?)>?(?: {1,4}"[^"\n]{0,300}")? {0,4}\)/y;
 
 /** The address if it is one that is safe to follow, else null. */
-export function safeAddress(address) {
+function safeAddress(address) {
   if (address.length > MAX_ADDRESS || /[\s\u0000-\u001f\u007f]/.test(address)) return null;
   try {
     const url = new URL(address);

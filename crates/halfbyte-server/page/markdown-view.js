@@ -23,6 +23,7 @@ export class MarkdownView {
     this.budget = newBudget();
     this.level = 2;
     this.tail = [];
+    this.code = null; // the block that is all of the tail, if it is code
   }
 
   /** Shows `text`, which usually is the last one with something appended. */

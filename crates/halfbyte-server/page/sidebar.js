@@ -81,7 +81,8 @@ export class Sidebar {
     };
     const row = el("li", { class: current ? "item is-current" : "item" },
       el("button", { type: "button", class: "item-name", title: name, "aria-current": current && "true", "data-focus": `open ${id}`, onclick: open },
-        el("span", {}, name), this.session.isAnswering(conversation) ? el("span", { class: "working", role: "img", "aria-label": "being answered" }) : null),
+        el("span", {}, name),
+        this.session.isAnswering(conversation) ? el("span", { class: "working", role: "img", "aria-label": "being answered" }) : null),
       el("span", { class: "item-tools" },
         iconButton("edit", `Rename ${name}`, () => this.rename(row, conversation), { "data-focus": `rename ${id}` }),
         iconButton("download", `Export ${name}`, () => exportConversations([conversation]), { "data-focus": `export ${id}` }),
@@ -128,10 +129,11 @@ export class Sidebar {
     field.value = ""; // the same file may be chosen again
     if (!file) return;
     try {
-      const imported = await importConversations(file, new Set(this.session.conversations.keys()));
-      this.session.add(imported);
+      const { conversations, leftOut } = await importConversations(file, new Set(this.session.conversations.keys()));
+      this.session.add(conversations);
       this.closeCover();
-      toast(`Imported ${imported.length} ${imported.length === 1 ? "conversation" : "conversations"}.`);
+      const lost = leftOut.length > 0 ? ` Settings that this page does not have were left out: ${leftOut.join(", ")}.` : "";
+      toast(`Imported ${conversations.length} ${conversations.length === 1 ? "conversation" : "conversations"}.${lost}`, { seconds: lost ? 20 : 8 });
     } catch (error) {
       toast(error.message, { seconds: 20 });
     }

@@ -5,17 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use halfbyte::{ChatTemplate, Model};
-use tokio::sync::Semaphore;
 
+use crate::apart::Threads;
 use crate::engine::Engine;
 use crate::error::{ApiError, ApiResult};
 use crate::grammar::Grammars;
 use crate::guard::Pace;
 use crate::metrics::Metrics;
 use crate::options::Options;
-
-/// Large bodies in memory at a time.
-const MAX_LARGE_BODIES: usize = 16;
 
 /// The server's parts. Clones share them.
 #[derive(Clone, Debug)]
@@ -35,11 +32,10 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) options: Options,
     pub(crate) pace: Pace,
-    /// One permit for each large body in memory.
-    pub(crate) large_bodies: Semaphore,
+    pub(crate) threads: Threads,
     template: Result<ChatTemplate, String>,
     stopping: AtomicBool,
-    /// Names for answers: a random beginning, and a count.
+    /// Names for answers: when the server began, and a count.
     n_answers: AtomicU64,
 }
 
@@ -74,7 +70,7 @@ impl App {
             metrics,
             pace: Pace::new(options.requests_per_second),
             options,
-            large_bodies: Semaphore::new(MAX_LARGE_BODIES),
+            threads: Threads::default(),
             template: model.chat_template().map_err(|error| error.to_string()),
             model,
             stopping: AtomicBool::new(false),
@@ -108,12 +104,4 @@ impl Shared {
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// Runs what takes more than a millisecond on a thread of its own.
-pub(crate) async fn apart<T: Send + 'static>(
-    work: impl FnOnce() -> ApiResult<T> + Send + 'static,
-) -> ApiResult<T> {
-    let lost = |_| ApiError::internal("the work was lost");
-    tokio::task::spawn_blocking(work).await.map_err(lost)?
 }

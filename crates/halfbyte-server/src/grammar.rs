@@ -4,7 +4,7 @@
 //! to compile them are bounded.
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use halfbyte::generate::LogitsProcessor;
@@ -19,8 +19,14 @@ use crate::error::{ApiError, ApiResult};
 /// Bytes of a grammar or a schema; large published schemas have about 100 kB.
 const MAX_SOURCE: usize = 256 << 10;
 
-/// Time for compiling one; its steps are bounded, too, to about as much.
+/// Bytes of it times the answers that follow it: each takes memory in proportion while it is written.
+const MAX_SOURCES: usize = 8 << 20;
+
+/// Time for compiling one. One that takes longer comes to its end unheard.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
+
+/// Grammars that are compiled at a time, unheard ones included.
+const MAX_COMPILING: usize = 4;
 
 /// The compiler goes down by recursion, 128 levels of a schema at most. Only address space is taken.
 const STACK_BYTES: usize = 256 << 20;
@@ -30,7 +36,15 @@ const MAX_LEXER_STATES: usize = 20_000;
 
 /// What an answer must follow.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Rules {
+pub(crate) struct Rules {
+    /// The field of the request that says it.
+    pub(crate) param: &'static str,
+    pub(crate) source: Source,
+}
+
+/// How it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Source {
     /// A grammar in llguidance's variant of Lark.
     Lark(String),
     /// A JSON schema.
@@ -42,10 +56,19 @@ pub(crate) struct Grammars {
     model: Model,
     /// Made when it is first needed: it takes a second and some MB for 100,000 tokens.
     factory: OnceLock<Result<Arc<ParserFactory>, String>>,
+    /// One for each that is being compiled.
+    compiling: Mutex<Vec<Weak<()>>>,
+}
+
+/// A grammar that all answers to a request share.
+pub(crate) struct Compiled {
+    param: &'static str,
+    matcher: Mutex<Matcher>,
 }
 
 /// A grammar with its place in one answer.
 pub(crate) struct Grammar {
+    param: &'static str,
     state: Mutex<State>,
     brake: Cancel,
 }
@@ -68,12 +91,12 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
-impl Rules {
-    /// The field that names them in a request, and their size.
-    fn describe(&self) -> (&'static str, usize) {
+impl Source {
+    /// Its bytes, as text.
+    fn size(&self) -> usize {
         match self {
-            Self::Lark(text) => ("grammar", text.len()),
-            Self::Schema(schema) => ("response_format", schema.to_string().len()),
+            Self::Lark(text) => text.len(),
+            Self::Schema(schema) => schema.to_string().len(),
         }
     }
 
@@ -96,21 +119,43 @@ impl Rules {
 
 impl Grammars {
     pub(crate) fn new(model: Model) -> Self {
-        Self { model, factory: OnceLock::new() }
+        Self { model, factory: OnceLock::new(), compiling: Mutex::default() }
+    }
+
+    /// What says, as long as it lives, that a grammar is being compiled.
+    fn begin(&self) -> ApiResult<Arc<()>> {
+        let mut compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        compiling.retain(|one| one.strong_count() > 0);
+        if compiling.len() >= MAX_COMPILING {
+            return Err(ApiError::busy(TIME_LIMIT.as_secs()));
+        }
+        let one = Arc::new(());
+        compiling.push(Arc::downgrade(&one));
+        Ok(one)
     }
 
     /// Compiles `rules` for `n` answers; takes its time, up to [`TIME_LIMIT`].
-    pub(crate) fn compile(&self, rules: Rules, n: usize) -> ApiResult<Vec<Arc<Grammar>>> {
-        let (param, size) = rules.describe();
+    pub(crate) fn compile(&self, rules: Rules, n: usize) -> ApiResult<Arc<Compiled>> {
+        let Rules { param, source } = rules;
+        let size = source.size();
         if size > MAX_SOURCE {
             let reason = format!("{size} bytes are above the limit of {MAX_SOURCE}");
+            return Err(ApiError::invalid(param, reason));
+        }
+        if size.saturating_mul(n) > MAX_SOURCES {
+            let reason = format!(
+                "{size} bytes for {n} answers are above the limit of {MAX_SOURCES} in all: ask for \
+                 fewer answers in one request"
+            );
             return Err(ApiError::invalid(param, reason));
         }
         let factory = self.factory.get_or_init(|| factory(&self.model));
         let factory = factory.clone().map_err(|reason| ApiError::invalid(param, reason))?;
         let (sender, receiver) = sync_channel(1);
+        let one = self.begin()?;
         let work = move || {
-            let mut matcher = Matcher::new(factory.create_parser(rules.grammar()));
+            let _one = one;
+            let mut matcher = Matcher::new(factory.create_parser(source.grammar()));
             // The first mask shows what a grammar costs, and whether anything can follow it.
             let mask = matcher.compute_mask().map_err(|error| first_line(&error.to_string()));
             let empty = mask.as_ref().is_ok_and(|mask| mask.is_zero());
@@ -132,7 +177,16 @@ impl Grammars {
             Err(RecvTimeoutError::Disconnected) => Err("it cannot be compiled".to_owned()),
         };
         let matcher = matcher.map_err(|reason| ApiError::invalid(param, reason))?;
-        Ok((0..n).map(|_| Arc::new(Grammar::new(matcher.deep_clone()))).collect())
+        Ok(Arc::new(Compiled { param, matcher: Mutex::new(matcher) }))
+    }
+}
+
+impl Compiled {
+    /// The grammar at the beginning of an answer.
+    pub(crate) fn start(&self) -> Arc<Grammar> {
+        let matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner).deep_clone();
+        let state = State { matcher, n_seen: None, outcome: Outcome::Open };
+        Arc::new(Grammar { param: self.param, state: Mutex::new(state), brake: Cancel::new() })
     }
 }
 
@@ -166,9 +220,9 @@ fn factory(model: &Model) -> Result<Arc<ParserFactory>, String> {
 }
 
 impl Grammar {
-    fn new(matcher: Matcher) -> Self {
-        let state = State { matcher, n_seen: None, outcome: Outcome::Open };
-        Self { state: Mutex::new(state), brake: Cancel::new() }
+    /// The field of the request that names it.
+    pub(crate) fn param(&self) -> &'static str {
+        self.param
     }
 
     /// The brake of the answer, which it pulls when nothing can follow.
@@ -227,6 +281,12 @@ impl State {
 impl std::fmt::Debug for Grammar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Grammar").field("outcome", &self.outcome()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiled").field("param", &self.param).finish_non_exhaustive()
     }
 }
 

@@ -16,6 +16,9 @@ use crate::routes;
 /// Requests that may come at once.
 const BURST: u32 = 100;
 
+/// The longest time that a request waits for its turn.
+const LONGEST: Duration = Duration::from_secs(1);
+
 /// Spreads requests over time: whoever asks as fast as he can would otherwise take a processor from
 /// the model.
 #[derive(Debug)]
@@ -31,26 +34,36 @@ impl Pace {
         Self { interval, next: Mutex::new(None) }
     }
 
-    /// How long the request that comes `now` has to wait.
-    fn wait(&self, now: Instant) -> Duration {
+    /// How long the request that comes `now` has to wait; `None` if that is too long: then it has
+    /// no turn, so that nobody can make the others wait for ever longer.
+    fn wait(&self, now: Instant) -> Option<Duration> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(self.interval * BURST).unwrap_or(now);
         let turn = next.map_or(earliest, |next| next.max(earliest));
+        let wait = turn.saturating_duration_since(now);
+        if wait > LONGEST {
+            return None;
+        }
         *next = Some(turn + self.interval);
-        turn.saturating_duration_since(now)
+        Some(wait)
     }
 }
 
 /// Lets requests through that may be answered, one after the other, and counts the answers.
 pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    let wait = app.pace.wait(Instant::now());
-    if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
-    }
     let matched = request.extensions().get::<MatchedPath>();
     let route = matched.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let response = match check(&app, &request, &route) {
-        Ok(()) => next.run(request).await,
+        // Who is refused anyway takes nobody's turn.
+        Ok(()) => match app.pace.wait(Instant::now()) {
+            Some(wait) => {
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
+                next.run(request).await
+            }
+            None => ApiError::busy(LONGEST.as_secs()).into_response(),
+        },
         Err(error) => error.into_response(),
     };
     app.metrics.request(&route, response.status().as_u16());
@@ -101,7 +114,8 @@ fn origin_may(app: &App, headers: &HeaderMap, host: &str) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let origin = origin.to_str().unwrap_or_default();
     let own = origin.split_once("://").is_some_and(|(_, rest)| rest == host);
-    own || app.options.cors_origins.iter().any(|allowed| allowed == "*" || allowed == origin)
+    let bare = app.options.cors_origins.iter().map(|allowed| allowed.trim_end_matches('/'));
+    own || bare.into_iter().any(|allowed| allowed == "*" || allowed == origin)
 }
 
 /// Compares in a time that does not tell where the keys differ.
@@ -142,9 +156,12 @@ mod tests {
     fn a_burst_passes_at_once_and_then_one_at_a_time() {
         const INTERVAL: Duration = Duration::from_millis(2);
         let (pace, now) = (Pace::new(500), Instant::now());
-        let waits: Vec<Duration> = (0..BURST + 3).map(|_| pace.wait(now)).collect();
-        assert!(waits[..=BURST as usize].iter().all(Duration::is_zero));
-        assert_eq!(waits[BURST as usize + 2], INTERVAL * 2);
-        assert!(pace.wait(now + INTERVAL * 10).is_zero());
+        let waits: Vec<_> = (0..BURST + 3).map(|_| pace.wait(now)).collect();
+        assert!(waits[..=BURST as usize].iter().all(|wait| *wait == Some(Duration::ZERO)));
+        assert_eq!(waits[BURST as usize + 2], Some(INTERVAL * 2));
+        assert_eq!(pace.wait(now + INTERVAL * 10), Some(Duration::ZERO));
+        let n_more = (0..5000).filter(|_| pace.wait(now).is_some()).count();
+        assert!(n_more < 600, "{n_more} wait, nobody for more than a second");
+        assert!(pace.wait(now + LONGEST).is_some(), "and then others are heard");
     }
 }

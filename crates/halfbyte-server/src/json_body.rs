@@ -7,8 +7,8 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::apart::{Load, Threads, Weight};
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 
@@ -16,13 +16,20 @@ use crate::error::{ApiError, ApiResult};
 /// it has said everything would never know why the connection ended.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Bytes that every client may send at once; of larger bodies there are few at a time in memory.
-const SMALL: usize = 64 << 10;
+/// Bytes that every client may send at once, and that are read on the spot. Larger bodies are
+/// counted, as far as they have come, and are read apart, a few at a time.
+const SMALL: usize = 16 << 10;
 
-/// A body read as JSON.
-pub(crate) struct JsonBody<T>(pub(crate) T);
+/// Bytes that are read in milliseconds. Of larger bodies few are in memory as values at a time.
+const MEDIUM: usize = 256 << 10;
 
-impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
+/// The longest time between two parts of a large body.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// A body read as JSON, and what it holds until it is understood.
+pub(crate) struct JsonBody<T>(pub(crate) T, pub(crate) Load);
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> ApiResult<Self> {
@@ -38,12 +45,20 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
         if claimed.is_some_and(|n| n > limit) && parts.headers.contains_key(header::EXPECT) {
             return Err(too_large(limit));
         }
-        let read = read(body, limit, &app.large_bodies);
-        let (bytes, _permit) = match tokio::time::timeout(app.options.patience, read).await {
-            Ok(bytes) => bytes?,
-            Err(_) => return Err(ApiError::timeout("the body took too long to arrive")),
-        };
-        parse(&bytes).map(Self)
+        let read = read(body, limit, &app.threads);
+        let late = || ApiError::timeout("the body took too long to arrive");
+        let read = tokio::time::timeout(app.options.patience, read).await;
+        let (bytes, load) =
+            read.map_err(|_| late())?.map_err(|error| error.unwrap_or_else(late))?;
+        if bytes.len() <= SMALL {
+            return Ok(Self(parse(&bytes)?, load));
+        }
+        if bytes.len() <= MEDIUM {
+            let parse = move |load: Load| Ok(Self(parse(&bytes)?, load.without_thread()));
+            return app.threads.run_with(load, Weight::Light, parse).await;
+        }
+        let parse = move |load| Ok(Self(parse(&bytes)?, load));
+        app.threads.run_with(load, Weight::Heavy, parse).await
     }
 }
 
@@ -58,30 +73,35 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
 }
 
-/// Reads a body, with a permit of `large` if it is large.
+/// Reads a body; the error is `None` if its parts come too slowly.
 async fn read(
     mut body: Body,
     limit: usize,
-    large: &Semaphore,
-) -> ApiResult<(Vec<u8>, Option<SemaphorePermit<'_>>)> {
-    let (mut bytes, mut permit) = (Vec::new(), None);
-    while let Some(frame) = body.frame().await {
+    threads: &Threads,
+) -> Result<(Vec<u8>, Load), Option<ApiError>> {
+    let (mut bytes, mut load) = (Vec::new(), Load::default());
+    loop {
+        let frame = if bytes.len() > SMALL {
+            tokio::time::timeout(PAUSE, body.frame()).await.map_err(|_| None)?
+        } else {
+            body.frame().await
+        };
+        let Some(frame) = frame else { return Ok((bytes, load)) };
         let broken = |error: axum::Error| {
             ApiError::new(StatusCode::BAD_REQUEST, format!("the body is broken: {error}"))
         };
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         if bytes.len() + data.len() > limit {
-            drop(bytes);
+            drop((bytes, load));
             let rest = async { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
             drop(tokio::time::timeout(LINGER, rest).await);
-            return Err(too_large(limit));
+            return Err(Some(too_large(limit)));
         }
-        if bytes.len() + data.len() > SMALL && permit.is_none() {
-            permit = large.acquire().await.ok();
+        if bytes.len() + data.len() > SMALL {
+            threads.hold(&mut load, data.len()).await;
         }
         bytes.extend_from_slice(&data);
     }
-    Ok((bytes, permit))
 }
 
 /// Reads JSON; an error names the field. Nesting is bounded by `serde_json`, to 128.

@@ -12,6 +12,7 @@
 //! which owns the model's work (`engine`). An answer is the same bit for bit whoever else is served.
 
 mod answers;
+mod apart;
 mod app;
 mod connection;
 mod engine;

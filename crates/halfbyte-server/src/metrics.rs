@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use halfbyte::generate::Usage;
-
 /// Bounds of the histograms' buckets, in seconds.
 const BUCKETS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -61,6 +59,11 @@ impl Metrics {
         self.queued.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
+    /// Prompts that wait.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Relaxed)
+    }
+
     pub(crate) fn unqueue(&self, n: usize) {
         self.queued.fetch_sub(n, Relaxed);
     }
@@ -91,10 +94,14 @@ impl Metrics {
         self.first_tokens.add(time);
     }
 
-    pub(crate) fn answered(&self, usage: Usage, time: Duration) {
+    pub(crate) fn answered(&self, time: Duration) {
         self.answers.add(time);
-        self.prompt_tokens.fetch_add(usage.prompt_tokens as u64, Relaxed);
-        self.cached_tokens.fetch_add(usage.reused_tokens as u64, Relaxed);
+    }
+
+    /// Counts a prompt, of whose tokens so many were read before.
+    pub(crate) fn prompt(&self, n_tokens: usize, n_cached: usize) {
+        self.prompt_tokens.fetch_add(n_tokens as u64, Relaxed);
+        self.cached_tokens.fetch_add(n_cached as u64, Relaxed);
     }
 
     pub(crate) fn request(&self, route: &str, status: u16) {
@@ -130,12 +137,7 @@ impl Metrics {
         );
         family("prefix_bytes", gauge, "Bytes of their keys and values.", &size(&self.prefix_bytes));
         let counter = "counter";
-        family(
-            "prompt_tokens_total",
-            counter,
-            "Tokens of answered prompts.",
-            &count(&self.prompt_tokens),
-        );
+        family("prompt_tokens_total", counter, "Tokens of prompts.", &count(&self.prompt_tokens));
         family(
             "cached_tokens_total",
             counter,

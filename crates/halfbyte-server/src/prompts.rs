@@ -1,5 +1,7 @@
 //! What requests ask for, as tokens and options of the library.
 
+use std::sync::Arc;
+
 use halfbyte::generate::{Message, Role};
 use halfbyte::tokenizer::Specials;
 use halfbyte::{GenerationConfig, Model};
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 use crate::app::Shared;
 use crate::engine::{Choice, Job, Task};
 use crate::error::{ApiError, ApiResult};
-use crate::grammar::Rules;
+use crate::grammar::{Rules, Source};
 use crate::wire::{ChatMessage, MessageContent, Prompt, Sampling, Tool};
 
 /// Most answers to one prompt.
@@ -17,8 +19,17 @@ const MAX_CHOICES: u32 = 8;
 /// Most texts that end an answer.
 const MAX_STOPS: usize = 16;
 
-/// Most prompts of one request.
-const MAX_PROMPTS: usize = 256;
+/// Bytes of one of them: every new token is compared with it.
+const MAX_STOP_BYTES: usize = 1024;
+
+/// Most tokens whose logits one request changes.
+const MAX_BIASES: usize = 4096;
+
+/// Most prompts of one request for new text.
+pub(crate) const MAX_PROMPTS: usize = 256;
+
+/// Log-probabilities that one request may be told, of about 30 bytes each.
+const MAX_LOGPROBS: usize = 2_000_000;
 
 /// Bytes of a token, at most, in a text that fits: few vocabularies have longer ones, and no text is
 /// made of them. What is longer is not even cut into tokens.
@@ -46,8 +57,12 @@ fn check_length(model: &Model, text: &str, param: &str) -> ApiResult<()> {
     Err(ApiError::invalid(param, reason).code("context_length_exceeded"))
 }
 
-/// The tokens of each text of the field `param`.
-pub(crate) fn read(model: &Model, prompt: Prompt, param: &str) -> ApiResult<Vec<Tokens>> {
+/// The tokens of each text of the field `param`, which may have so many.
+pub(crate) fn read(
+    model: &Model,
+    prompt: Prompt,
+    (param, most): (&str, usize),
+) -> ApiResult<Vec<Tokens>> {
     let of_text = |text: String| -> ApiResult<Tokens> {
         check_length(model, &text, param)?;
         let tokens = model.prompt_tokens(&text).map_err(|error| ApiError::of(param, &error))?;
@@ -56,8 +71,8 @@ pub(crate) fn read(model: &Model, prompt: Prompt, param: &str) -> ApiResult<Vec<
     let of_tokens = |tokens: Vec<u32>| Tokens { text: None, tokens };
     let many = |n: usize| match n {
         0 => Err(ApiError::invalid(param, "there is nothing in it")),
-        n if n > MAX_PROMPTS => {
-            let reason = format!("{n} prompts are above the limit of {MAX_PROMPTS}");
+        n if n > most => {
+            let reason = format!("{n} of them are above the limit of {most}");
             Err(ApiError::invalid(param, reason))
         }
         _ => Ok(()),
@@ -77,13 +92,20 @@ pub(crate) fn read(model: &Model, prompt: Prompt, param: &str) -> ApiResult<Vec<
 }
 
 /// What an answer must follow: the request's grammar, or its schema.
-pub(crate) fn rules(grammar: Option<String>, schema: Option<Value>) -> ApiResult<Option<Rules>> {
+///
+/// A schema comes with the field that says it.
+pub(crate) fn rules(
+    grammar: Option<String>,
+    schema: Option<(&'static str, Value)>,
+) -> ApiResult<Option<Rules>> {
     match (grammar, schema) {
-        (Some(_), Some(_)) => {
-            let reason = "an answer cannot follow a grammar and a response_format or tool_choice";
+        (Some(_), Some((param, _))) => {
+            let reason = format!("an answer cannot follow a grammar and a {param}");
             Err(ApiError::invalid("grammar", reason))
         }
-        (grammar, schema) => Ok(grammar.map(Rules::Lark).or_else(|| schema.map(Rules::Schema))),
+        (Some(text), None) => Ok(Some(Rules { param: "grammar", source: Source::Lark(text) })),
+        (None, Some((param, schema))) => Ok(Some(Rules { param, source: Source::Schema(schema) })),
+        (None, None) => Ok(None),
     }
 }
 
@@ -96,6 +118,15 @@ pub(crate) fn config(
     if sampling.stop.len() > MAX_STOPS {
         let reason = format!("{} texts are above the limit of {MAX_STOPS}", sampling.stop.len());
         return Err(ApiError::invalid("stop", reason));
+    }
+    if let Some(stop) = sampling.stop.iter().find(|stop| stop.len() > MAX_STOP_BYTES) {
+        let reason = format!("{} bytes are above the limit of {MAX_STOP_BYTES}", stop.len());
+        return Err(ApiError::invalid("stop", reason));
+    }
+    if sampling.logit_bias.len() > MAX_BIASES {
+        let n = sampling.logit_bias.len();
+        let reason = format!("{n} tokens are above the limit of {MAX_BIASES}");
+        return Err(ApiError::invalid("logit_bias", reason));
     }
     if logprobs.is_some_and(|n| n > 20) {
         return Err(ApiError::invalid("logprobs", "is above 20"));
@@ -144,6 +175,7 @@ pub(crate) fn jobs(
         let reason = format!("{n_queued} prompts do not fit in the queue of {}", app.options.queue);
         return Err(ApiError::invalid(param, reason));
     }
+    check_logprobs(app, prompts, config, (n, score))?;
     for prompt in prompts {
         // It is dropped before it computes anything.
         let generation = app.model.session().into_generation_tokens(&prompt.tokens, config);
@@ -153,23 +185,46 @@ pub(crate) fn jobs(
         let reason = "an encoder-decoder model does not predict its prompt: without echo";
         return Err(ApiError::invalid("logprobs", reason));
     }
-    let mut grammars = match rules {
-        Some(rules) => app.grammars.compile(rules, prompts.len() * n as usize)?.into_iter(),
-        None => Vec::new().into_iter(),
-    };
-    let mut index = 0;
+    let n_answers = prompts.len() * n as usize;
+    let compile = |rules| app.grammars.compile(rules, n_answers);
+    let grammar = rules.map(compile).transpose()?;
+    let config = Arc::new(config.clone());
     let jobs = prompts.iter().enumerate().map(|(i, prompt)| {
         let choices = (0..n).map(|choice| {
             // A seed is any number; a negative one is as good as its bits.
             let seed = sampling.seed.map(|seed| (seed as u64).wrapping_add(u64::from(choice)));
-            let config = GenerationConfig { seed, ..config.clone() };
-            index += 1;
-            Choice { index: index - 1, config, grammar: grammars.next() }
+            let index = i * n as usize + choice as usize;
+            Choice { index, config: config.clone(), seed, grammar: grammar.clone() }
         });
         let task = Task::Write { choices: choices.collect(), score };
         Job { index: i, tokens: prompt.tokens.clone(), task }
     });
     Ok(jobs.collect())
+}
+
+/// Refuses a request that would be told more log-probabilities than one answer may hold.
+fn check_logprobs(
+    app: &Shared,
+    prompts: &[Tokens],
+    config: &GenerationConfig,
+    (n, score): (u32, Option<usize>),
+) -> ApiResult<()> {
+    let Some(n_top) = config.logprobs else { return Ok(()) };
+    let context_length = app.model.context_length();
+    let places = prompts.iter().map(|prompt| {
+        let read = prompt.tokens.len();
+        let new = config.max_new_tokens.min(context_length.saturating_sub(read));
+        new + score.map_or(0, |_| read)
+    });
+    let n_scores = places.sum::<usize>().saturating_mul(n as usize).saturating_mul(n_top + 1);
+    if n_scores > MAX_LOGPROBS {
+        let reason = format!(
+            "up to {n_scores} of them are above the limit of {MAX_LOGPROBS}: ask for fewer, for \
+             fewer tokens, or in several requests"
+        );
+        return Err(ApiError::invalid("logprobs", reason));
+    }
+    Ok(())
 }
 
 /// The prompt of a conversation; with `tools` that the model may call.

@@ -13,6 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener as AsyncListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::apart;
 use crate::app::App;
 use crate::connection::Connection;
 use crate::engine::{Engine, Limits};
@@ -123,7 +124,7 @@ impl Server {
         // The processors are the model's: one thread is enough for what is said about it.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(4)
+            .max_blocking_threads(apart::N_THREADS)
             .build()?;
         let result = runtime.block_on(self.serve());
         runtime.shutdown_timeout(LAST_WORDS);

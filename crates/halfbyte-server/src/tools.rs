@@ -57,19 +57,63 @@ fn is_mode(choice: &ToolChoice, name: &str) -> bool {
 
 /// A call of one of `tools` as JSON.
 fn schema<'a>(tools: impl Iterator<Item = &'a Tool>) -> Value {
-    let any = || json!({ "type": "object" });
-    let calls = tools.map(|tool| {
+    let nothing = || json!({ "type": "object", "additionalProperties": false });
+    let mut definitions = Map::new();
+    let calls = tools.enumerate().map(|(i, tool)| {
+        let mut arguments = tool.function.parameters.clone().unwrap_or_else(nothing);
+        lift(&mut arguments, &format!("tool{i}_"), &mut definitions);
         json!({
             "type": "object",
             "properties": {
                 "name": { "const": tool.function.name },
-                "arguments": tool.function.parameters.clone().unwrap_or_else(any),
+                "arguments": arguments,
             },
             "required": ["name", "arguments"],
             "additionalProperties": false,
         })
     });
-    json!({ "anyOf": calls.collect::<Vec<_>>() })
+    let calls: Vec<Value> = calls.collect();
+    json!({ "anyOf": calls, "$defs": definitions })
+}
+
+/// Where a schema keeps what it refers to.
+const DEFINITIONS: &[&str] = &["$defs", "definitions"];
+
+/// Moves the definitions of a schema that becomes a part of another one to that one's `definitions`,
+/// under names of their own, and lets the schema refer to them there.
+fn lift(schema: &mut Value, prefix: &str, definitions: &mut Map<String, Value>) {
+    let mut own = Map::new();
+    for key in DEFINITIONS {
+        let found = schema.as_object_mut().and_then(|schema| schema.remove(*key));
+        if let Some(Value::Object(found)) = found {
+            own.extend(found);
+        }
+    }
+    refer(schema, prefix);
+    for (name, mut definition) in own {
+        refer(&mut definition, prefix);
+        definitions.insert(format!("{prefix}{name}"), definition);
+    }
+}
+
+/// Puts `prefix` in front of the names of all definitions that are referred to.
+fn refer(schema: &mut Value, prefix: &str) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(|item| refer(item, prefix)),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let name = value.as_str().filter(|_| key == "$ref").and_then(|target| {
+                    let places = DEFINITIONS.iter();
+                    places.filter_map(|place| target.strip_prefix(&format!("#/{place}/"))).next()
+                });
+                match name.map(|name| format!("#/$defs/{prefix}{name}")) {
+                    Some(target) => *value = target.into(),
+                    None => refer(value, prefix),
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The calls that `text` holds; none if it is an answer in words.
@@ -128,6 +172,28 @@ mod tests {
             assert_eq!(found, expected, "{text}");
         }
         assert!(calls(r#"{"name":"f","arguments":{}}"#, &[]).is_empty());
+    }
+
+    #[test]
+    fn what_a_tools_schema_refers_to_is_found() {
+        let parameters = json!({
+            "type": "object",
+            "properties": { "at": { "$ref": "#/$defs/Place" } },
+            "$defs": { "Place": { "anyOf": [{ "type": "null" }, { "$ref": "#/$defs/Place" }] } },
+        });
+        let function = json!({ "name": "f", "parameters": parameters });
+        let tool: Tool =
+            serde_json::from_value(json!({ "type": "function", "function": function }))
+                .expect("a tool");
+        let schema = schema([&tool, &tool].into_iter());
+        for i in 0..2 {
+            let target = format!("#/$defs/tool{i}_Place");
+            let arguments = &schema["anyOf"][i]["properties"]["arguments"];
+            assert_eq!(arguments["properties"]["at"]["$ref"], *target);
+            assert!(arguments.get("$defs").is_none());
+            let definition = &schema["$defs"][format!("tool{i}_Place")];
+            assert_eq!(definition["anyOf"][1]["$ref"], *target);
+        }
     }
 
     #[test]

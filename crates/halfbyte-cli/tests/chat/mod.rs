@@ -55,7 +55,12 @@ fn each_line_of_a_piped_chat_is_a_turn() {
     for leave in ["/exit", "/quit"] {
         assert_eq!(pipe(CHAT, &format!("{QUESTION}\n{leave}\nWhat then?\n")).ok(), one);
     }
-    for again in ["/undo\nTell me a story.", "/regenerate", "/reset\nTell me a story."] {
+    for again in [
+        "/undo\nTell me a story.",
+        "/regenerate",
+        "/reset\nTell me a story.",
+        "/reset\n/undo\n/regenerate",
+    ] {
         assert_eq!(pipe(CHAT, &format!("{QUESTION}\n{again}\n")).ok(), one.repeat(2), "{again}");
     }
     assert_eq!(pipe(CHAT, "").ok(), "");
@@ -96,6 +101,22 @@ fn a_chat_that_is_saved_and_loaded_goes_on_as_if_never_left() {
     let old = folder.write("old.json", json!({ "messages": saved["messages"] }).to_string());
     let again = pipe(CHAT, &format!("/load {}\nWhat then?\n", old.display())).ok();
     assert_eq!(again, second);
+}
+
+#[test]
+fn what_was_replaced_or_forgotten_is_brought_back_once() {
+    let folder = Folder::new();
+    let file = folder.path("chat.json");
+    let other = json!({ "messages": [], "settings": { "top_k": 3 } }).to_string();
+    let other = folder.write("other.json", other);
+    let before = json!([[QUESTION, answer().trim_end_matches('\n')], 40]);
+    for lost in ["/reset".to_owned(), format!("/load {}", other.display())] {
+        pipe(CHAT, &format!("{QUESTION}\n{lost}\n/undo\n/save! {}\n", file.display())).ok();
+        let saved = folder.json("chat.json");
+        assert_eq!(json!([contents(&saved), saved["settings"]["top_k"]]), before, "{lost}");
+        let ran = pipe(CHAT, &format!("{QUESTION}\n{lost}\n/undo\n/undo\n/undo\n"));
+        assert!(ran.stderr.contains("nothing to take back"), "{lost}: {}", ran.stderr);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use halfbyte::{Model, Piece};
 
 use super::completions::finite;
 use super::stream::{Events, Line};
+use super::token_text::Pending;
 use super::{Answer, Answers, token_text, usage};
 use crate::engine::Event;
 use crate::tools;
@@ -49,6 +50,18 @@ impl ChatShape {
         self.logprobs.then(|| ChatLogprobs { content: content() })
     }
 
+    /// The scores of an answer's text.
+    fn all_scores(&self, answer: &Answer) -> Option<ChatLogprobs> {
+        let (mut pending, tokenizer) = (Pending::default(), self.model.tokenizer().ok());
+        let mut pieces = Vec::new();
+        for piece in answer.pieces.iter().filter(|_| self.logprobs) {
+            pieces.extend(pending.push(tokenizer, piece.clone()));
+        }
+        let n_left = answer.text.chars().count().saturating_sub(pending.n_out());
+        pieces.extend(pending.grow(n_left));
+        self.scores(&pieces)
+    }
+
     /// The calls that the text of answer `index` is, if it is any.
     fn calls(&self, index: usize, text: &str) -> Vec<ToolCall> {
         let calls = tools::calls(text, &self.tools).into_iter().enumerate();
@@ -69,7 +82,7 @@ impl ChatShape {
             (None, "tool_calls")
         };
         let message = ReplyMessage { role: "assistant", content, refusal: None, tool_calls };
-        ChatChoice { index, message, logprobs: self.scores(&answer.pieces), finish_reason }
+        ChatChoice { index, message, logprobs: self.all_scores(answer), finish_reason }
     }
 
     fn chunk(&self, choices: Vec<ChatChunkChoice>, usage: Option<Usage>) -> Line {
@@ -105,13 +118,16 @@ pub(crate) struct ChatEvents {
     shape: ChatShape,
     /// With the texts and pieces only where they may turn out to be calls.
     answers: Vec<Answer>,
+    /// Of each answer the pieces whose scores are not out.
+    pending: Vec<Pending>,
     n_done: usize,
 }
 
 impl ChatEvents {
     pub(crate) fn new(shape: ChatShape) -> Self {
         let answers = vec![Answer::default(); shape.n];
-        Self { shape, answers, n_done: 0 }
+        let pending = vec![Pending::default(); shape.n];
+        Self { shape, answers, pending, n_done: 0 }
     }
 
     fn line(&self, index: usize, delta: Delta, finish: Option<&'static str>) -> Line {
@@ -119,24 +135,34 @@ impl ChatEvents {
         self.shape.chunk(vec![choice], None)
     }
 
-    fn text(&self, index: usize, text: &str, pieces: &[Piece]) -> Line {
+    /// A part of an answer; none if there is nothing in it.
+    fn text(&self, index: usize, text: &str, pieces: &[Piece]) -> Option<Line> {
+        if text.is_empty() && pieces.is_empty() {
+            return None;
+        }
+        Some(self.part(index, text, self.shape.scores(pieces)))
+    }
+
+    fn part(&self, index: usize, text: &str, logprobs: Option<ChatLogprobs>) -> Line {
         let delta = Delta { content: Some(text.to_owned()), ..Delta::default() };
-        let logprobs = self.shape.scores(pieces);
         let choice = ChatChunkChoice { index, delta, logprobs, finish_reason: None };
         self.shape.chunk(vec![choice], None)
     }
 
     /// An answer that was held back, as what it turned out to be, and its end.
     fn held(&self, index: usize, finish: &'static str) -> Vec<Line> {
-        let Answer { text, pieces, .. } = &self.answers[index];
-        let calls = self.shape.calls(index, text);
+        let answer = &self.answers[index];
+        let calls = self.shape.calls(index, &answer.text);
+        let logprobs = self.shape.all_scores(answer);
         if calls.is_empty() {
-            let text = self.text(index, text, pieces);
+            let text = self.part(index, &answer.text, logprobs);
             return vec![text, self.line(index, Delta::default(), Some(finish))];
         }
         let calls = calls.into_iter().enumerate();
         let tool_calls = calls.map(|(i, call)| ToolCall { index: Some(i), ..call }).collect();
-        let calls = self.line(index, Delta { tool_calls, ..Delta::default() }, None);
+        let delta = Delta { tool_calls, ..Delta::default() };
+        let choice = ChatChunkChoice { index, delta, logprobs, finish_reason: None };
+        let calls = self.shape.chunk(vec![choice], None);
         vec![calls, self.line(index, Delta::default(), Some("tool_calls"))]
     }
 }
@@ -154,10 +180,22 @@ impl Events for ChatEvents {
     fn on(&mut self, event: Event) -> Vec<Line> {
         match event {
             Event::Piece { index, piece } if self.shape.tools.is_empty() => {
-                if piece.text.is_empty() && !self.shape.logprobs {
-                    return Vec::new();
-                }
-                vec![self.text(index, &piece.text, std::slice::from_ref(&piece))]
+                let text = piece.text.clone();
+                let pieces = if self.shape.logprobs {
+                    let tokenizer = self.shape.model.tokenizer().ok();
+                    self.pending[index].push(tokenizer, piece)
+                } else {
+                    Vec::new()
+                };
+                self.text(index, &text, &pieces).into_iter().collect()
+            }
+            Event::Tail { index, text } if self.shape.tools.is_empty() => {
+                let pieces = self.pending[index].grow(text.chars().count());
+                self.text(index, &text, &pieces).into_iter().collect()
+            }
+            Event::Tail { index, text } => {
+                self.answers[index].text.push_str(&text);
+                Vec::new()
             }
             Event::Piece { index, piece } => {
                 let answer = &mut self.answers[index];

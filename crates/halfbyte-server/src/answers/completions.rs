@@ -103,18 +103,21 @@ impl CompletionShape {
         all.top_logprobs.push(top);
     }
 
-    fn choice(&self, index: usize, answer: &Answer, scores: &[ScoredToken]) -> CompletionChoice {
+    /// An answer, behind what is told of its prompt.
+    fn choice(
+        &self,
+        index: usize,
+        answer: &Answer,
+        scores: Option<&CompletionLogprobs>,
+    ) -> CompletionChoice {
         let job = index / self.per_prompt;
         let echo = if self.echo { self.prompt_text(job) } else { String::new() };
         let logprobs = self.logprobs.then(|| {
-            let mut all = CompletionLogprobs::default();
-            if self.echo {
-                all = self.prompt_scores(job, scores);
-            }
-            let mut offset = echo.chars().count();
+            let mut all = scores.cloned().unwrap_or_default();
+            let (mut offset, tokenizer) = (echo.chars().count(), self.model.tokenizer().ok());
             for piece in &answer.pieces {
                 self.piece_scores(&mut all, offset, piece);
-                offset += piece.text.chars().count();
+                offset += token_text::n_chars(tokenizer, piece.token);
             }
             all
         });
@@ -130,11 +133,15 @@ pub(super) fn finite(logprob: f64) -> f64 {
 
 /// All answers in one.
 pub(crate) fn whole_completion(shape: &CompletionShape, all: &Answers) -> Completion {
-    let choices =
-        all.answers.iter().enumerate().map(|(index, answer)| {
-            shape.choice(index, answer, &all.scores[index / shape.per_prompt])
-        });
-    shape.completion(choices.collect(), Some(usage(&all.answers, shape.per_prompt)))
+    let mut choices = Vec::with_capacity(all.answers.len());
+    for (job, answers) in all.answers.chunks(shape.per_prompt).enumerate() {
+        let told = shape.logprobs && shape.echo;
+        let scores = told.then(|| shape.prompt_scores(job, &all.scores[job]));
+        for answer in answers {
+            choices.push(shape.choice(choices.len(), answer, scores.as_ref()));
+        }
+    }
+    shape.completion(choices, Some(usage(&all.answers, shape.per_prompt)))
 }
 
 /// Answers in a stream.
@@ -194,7 +201,8 @@ impl Events for CompletionEvents {
                     self.shape.piece_scores(&mut all, self.offsets[index], &piece);
                     all
                 });
-                self.offsets[index] += piece.text.chars().count();
+                let tokenizer = self.shape.model.tokenizer().ok();
+                self.offsets[index] += token_text::n_chars(tokenizer, piece.token);
                 let choice =
                     CompletionChoice { index, text: piece.text, logprobs, finish_reason: None };
                 vec![self.line(choice)]
@@ -208,6 +216,10 @@ impl Events for CompletionEvents {
                     logprobs: None,
                     finish_reason: Some(finish),
                 };
+                vec![self.line(choice)]
+            }
+            Event::Tail { index, text } => {
+                let choice = CompletionChoice { index, text, logprobs: None, finish_reason: None };
                 vec![self.line(choice)]
             }
             Event::Embedding { .. } | Event::Failed(_) => Vec::new(),

@@ -35,6 +35,16 @@ pub(crate) struct Answers {
     pub(crate) scores: Vec<Vec<ScoredToken>>,
 }
 
+impl Answers {
+    /// Numbers and short texts in them.
+    pub(crate) fn n_values(&self) -> usize {
+        let pieces = self.answers.iter().flat_map(|answer| &answer.pieces);
+        let tops = pieces.map(|piece| 1 + piece.top_logprobs.len()).sum::<usize>();
+        let scores = self.scores.iter().flatten().map(|score| 1 + score.top_logprobs.len());
+        tops + scores.sum::<usize>() * (self.answers.len() / self.scores.len().max(1)).max(1)
+    }
+}
+
 /// Waits for `n_answers` answers to `n_prompts` prompts.
 pub(crate) async fn collect(
     mut ticket: Ticket,
@@ -53,6 +63,7 @@ pub(crate) async fn collect(
                 answer.text.push_str(&piece.text);
                 answer.pieces.push(piece);
             }
+            Some(Event::Tail { index, text }) => all.answers[index].text.push_str(&text),
             Some(Event::Done { index, finish, usage }) => {
                 let answer = &mut all.answers[index];
                 (answer.finish, answer.usage) = (finish, usage);

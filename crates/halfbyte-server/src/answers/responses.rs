@@ -136,6 +136,10 @@ impl Events for ResponseEvents {
                 self.answer.text.push_str(&piece.text);
                 vec![self.part_event("response.output_text.delta", "delta", piece.text.into())]
             }
+            Event::Tail { text, .. } => {
+                self.answer.text.push_str(&text);
+                vec![self.part_event("response.output_text.delta", "delta", text.into())]
+            }
             Event::Done { finish, usage, .. } => {
                 (self.answer.finish, self.answer.usage) = (finish, usage);
                 self.is_done = true;

@@ -1,13 +1,15 @@
 //! The scheduler: one thread owns the model's work, and requests join and leave between passes.
 
 mod active;
+mod begin;
 mod order;
 mod prefix;
 mod queue;
+mod room;
 mod worker;
 
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use halfbyte::Model;
@@ -52,6 +54,8 @@ pub(crate) struct Engine {
     watch: Arc<PassWatch>,
     metrics: Arc<Metrics>,
     limits: Limits,
+    /// Lives as long as the scheduler.
+    pulse: Weak<()>,
 }
 
 impl Engine {
@@ -64,8 +68,24 @@ impl Engine {
         let (commands, receiver) = channel();
         let watch = Arc::new(PassWatch::default());
         let worker = Worker::new(model, limits.clone(), receiver, watch.clone(), metrics.clone());
-        std::thread::Builder::new().name("scheduler".into()).spawn(move || worker.run())?;
-        Ok(Self { commands, watch, metrics, limits })
+        let life = Arc::new(());
+        let pulse = Arc::downgrade(&life);
+        let work = move || {
+            let _life = life;
+            worker.run();
+        };
+        std::thread::Builder::new().name("scheduler".into()).spawn(work)?;
+        Ok(Self { commands, watch, metrics, limits, pulse })
+    }
+
+    /// Whether `n` more prompts may wait.
+    pub(crate) fn has_room(&self, n: usize) -> bool {
+        self.metrics.queued() + n <= self.limits.queue
+    }
+
+    /// Whether the scheduler works.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.pulse.strong_count() > 0
     }
 
     /// Hands jobs in.

@@ -9,7 +9,7 @@ use halfbyte::{Cancel, GenerationConfig, Hooks, Piece};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::error::ApiError;
-use crate::grammar::Grammar;
+use crate::grammar::{Compiled, Grammar};
 
 /// A request: jobs that come and go together.
 #[derive(Debug)]
@@ -17,6 +17,10 @@ pub(crate) struct Order {
     pub(super) client: Arc<Client>,
     /// Jobs that have not begun, the next one last.
     pub(super) jobs: Vec<Job>,
+    /// Whether others of its jobs have begun.
+    pub(super) has_begun: bool,
+    /// How often another request went first while this one was the next.
+    pub(super) n_passed: u32,
 }
 
 /// A prompt and what becomes of it.
@@ -43,8 +47,10 @@ pub(crate) enum Task {
 pub(crate) struct Choice {
     /// Which of the request's answers this is.
     pub(crate) index: usize,
-    pub(crate) config: GenerationConfig,
-    pub(crate) grammar: Option<Arc<Grammar>>,
+    /// What all answers to the request have in common.
+    pub(crate) config: Arc<GenerationConfig>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) grammar: Option<Arc<Compiled>>,
 }
 
 /// What a request hears.
@@ -54,6 +60,8 @@ pub(crate) enum Event {
     Scores { job: usize, scores: Vec<ScoredToken> },
     /// A new token of an answer.
     Piece { index: usize, piece: Piece },
+    /// Text of an answer that was held back when it was ended.
+    Tail { index: usize, text: String },
     /// An answer came to its end.
     Done { index: usize, finish: &'static str, usage: Usage },
     /// A prompt's vector.
@@ -62,22 +70,29 @@ pub(crate) enum Event {
     Failed(ApiError),
 }
 
-/// The scheduler's side of a request.
+/// The scheduler's side of a request. Only the scheduler has it: when the last copy goes, the
+/// request hears that nobody comes any more.
 #[derive(Debug)]
 pub(crate) struct Client {
-    gone: AtomicBool,
-    /// The brakes of its jobs, which a pass looks at.
-    brakes: Mutex<Vec<Cancel>>,
+    presence: Arc<Presence>,
     events: UnboundedSender<Event>,
     pub(super) received: Instant,
     pub(super) deadline: Option<Instant>,
     heard: AtomicBool,
 }
 
+/// Whether whoever asked is still there.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    gone: AtomicBool,
+    /// The brakes of its jobs, which a pass looks at.
+    brakes: Mutex<Vec<Cancel>>,
+}
+
 /// A request's own side: what it hears, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    client: Arc<Client>,
+    presence: Arc<Presence>,
     watch: Arc<PassWatch>,
     events: UnboundedReceiver<Event>,
 }
@@ -89,7 +104,7 @@ pub(super) struct PassWatch(Mutex<Option<Watched>>);
 #[derive(Debug)]
 struct Watched {
     brake: Cancel,
-    shares: Vec<(Arc<Client>, usize)>,
+    shares: Vec<(Arc<Presence>, usize)>,
 }
 
 impl Order {
@@ -99,17 +114,24 @@ impl Order {
         watch: &Arc<PassWatch>,
     ) -> (Self, Ticket) {
         let (sender, events) = unbounded_channel();
+        let presence = Arc::new(Presence::default());
         let client = Arc::new(Client {
-            gone: AtomicBool::new(false),
-            brakes: Mutex::default(),
+            presence: presence.clone(),
             events: sender,
             received: Instant::now(),
             deadline,
             heard: AtomicBool::new(false),
         });
         jobs.reverse();
-        let ticket = Ticket { client: client.clone(), watch: watch.clone(), events };
-        (Self { client, jobs }, ticket)
+        let ticket = Ticket { presence, watch: watch.clone(), events };
+        (Self { client, jobs, has_begun: false, n_passed: 0 }, ticket)
+    }
+}
+
+impl Choice {
+    /// Its options, with its own seed.
+    pub(super) fn config(&self) -> GenerationConfig {
+        GenerationConfig { seed: self.seed, ..(*self.config).clone() }
     }
 }
 
@@ -122,23 +144,34 @@ impl Job {
         }
     }
 
-    /// Tokens that its sequences hold at most, where they share the prompt.
-    pub(super) fn n_tokens(&self, context_length: usize) -> usize {
+    /// Tokens that its sequences hold, where they share the prompt and each answer has come to
+    /// `most` tokens.
+    pub(super) fn n_tokens(&self, context_length: usize, most: usize) -> usize {
         let prompt = self.tokens.len();
-        let answers = match &self.task {
+        let most = most.min(context_length.saturating_sub(prompt));
+        let answers: usize = match &self.task {
             Task::Write { choices, .. } => {
-                choices.iter().map(|c| c.config.max_new_tokens).collect()
+                choices.iter().map(|choice| choice.config.max_new_tokens.min(most)).sum()
             }
-            Task::Embed => Vec::new(),
+            Task::Embed => 0,
         };
-        let room = context_length.saturating_sub(prompt);
-        prompt + answers.into_iter().map(|n| n.min(room)).sum::<usize>()
+        prompt + answers
+    }
+}
+
+impl Presence {
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 }
 
 impl Client {
     pub(super) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
+        self.presence.is_gone()
+    }
+
+    pub(super) fn presence(&self) -> Arc<Presence> {
+        self.presence.clone()
     }
 
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
@@ -155,11 +188,16 @@ impl Client {
         !self.heard.swap(true, Ordering::Relaxed)
     }
 
+    /// Whether it has heard a new token.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
     /// Hooks for one of its sequences: a brake, which its leaving pulls, and a grammar's processor,
     /// which pulls it, too.
     pub(super) fn hooks(&self, grammar: Option<&Arc<Grammar>>) -> Hooks {
         let brake = grammar.map_or_else(Cancel::new, |grammar| grammar.brake().clone());
-        let mut brakes = self.brakes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut brakes = self.presence.brakes.lock().unwrap_or_else(PoisonError::into_inner);
         brakes.push(brake.clone());
         drop(brakes);
         if self.is_gone() {
@@ -179,8 +217,8 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.client.gone.store(true, Ordering::Relaxed);
-        for brake in &*self.client.brakes.lock().unwrap_or_else(PoisonError::into_inner) {
+        self.presence.gone.store(true, Ordering::Relaxed);
+        for brake in &*self.presence.brakes.lock().unwrap_or_else(PoisonError::into_inner) {
             brake.cancel();
         }
         self.watch.look();
@@ -189,7 +227,7 @@ impl Drop for Ticket {
 
 impl PassWatch {
     /// A pass begins, for these clients.
-    pub(super) fn begin(&self, brake: &Cancel, shares: Vec<(Arc<Client>, usize)>) {
+    pub(super) fn begin(&self, brake: &Cancel, shares: Vec<(Arc<Presence>, usize)>) {
         brake.reset();
         *self.lock() = Some(Watched { brake: brake.clone(), shares });
         self.look();
@@ -203,7 +241,7 @@ impl PassWatch {
     fn look(&self) {
         if let Some(watched) = &*self.lock() {
             let sum = |gone: bool| -> usize {
-                let counted = watched.shares.iter().filter(|(client, _)| !gone || client.is_gone());
+                let counted = watched.shares.iter().filter(|(who, _)| !gone || who.is_gone());
                 counted.map(|(_, n_tokens)| n_tokens).sum()
             };
             if 2 * sum(true) >= sum(false) {
@@ -233,7 +271,7 @@ mod tests {
             let (watch, brake) = (Arc::new(PassWatch::default()), Cancel::new());
             let mut tickets: Vec<_> =
                 shares.iter().map(|_| Some(Order::new(Vec::new(), None, &watch).1)).collect();
-            let clients = tickets.iter().flatten().map(|ticket| ticket.client.clone());
+            let clients = tickets.iter().flatten().map(|ticket| ticket.presence.clone());
             watch.begin(&brake, clients.zip(shares.iter().copied()).collect());
             assert!(!brake.is_cancelled(), "nobody has gone");
             for &i in leaving {
@@ -241,5 +279,14 @@ mod tests {
             }
             assert_eq!(brake.is_cancelled(), stops, "{shares:?} without {leaving:?}");
         }
+    }
+
+    #[test]
+    fn who_waits_for_an_order_that_is_lost_hears_it() {
+        let watch = Arc::new(PassWatch::default());
+        let (order, mut ticket) = Order::new(Vec::new(), None, &watch);
+        watch.begin(&Cancel::new(), vec![(order.client.presence(), 1)]);
+        drop(order);
+        assert!(ticket.events.blocking_recv().is_none());
     }
 }

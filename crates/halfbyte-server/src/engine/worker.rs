@@ -1,33 +1,36 @@
 //! The scheduler's thread.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
-use halfbyte::generate::{Advance, Pool, Purpose, Reading, Work};
-use halfbyte::{Cancel, Error, FinishReason, Generation, Model, Session};
+use halfbyte::generate::{Advance, Pool, Reading, Usage, Work};
+use halfbyte::{Cancel, Error, FinishReason, Generation, Model};
 
 use super::active::{Active, Stage};
 use super::order::{Client, PassWatch};
-use super::prefix::{PrefixCache, n_common};
+use super::prefix::PrefixCache;
 use super::queue::Queue;
-use super::{Choice, Command, Event, Job, Limits, Order, Task};
+use super::{Choice, Command, Event, Limits, Order, Task};
 use crate::error::ApiError;
 use crate::grammar::Outcome;
 use crate::metrics::Metrics;
 
 pub(super) struct Worker {
-    model: Model,
-    limits: Limits,
+    pub(super) model: Model,
+    pub(super) limits: Limits,
     commands: Receiver<Command>,
     watch: Arc<PassWatch>,
-    metrics: Arc<Metrics>,
-    queue: Queue,
-    pool: Pool<'static>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) queue: Queue,
+    pub(super) pool: Pool<'static>,
     /// Whose the pool's members are, by key.
-    active: HashMap<usize, Active>,
-    prefixes: PrefixCache,
+    pub(super) active: HashMap<usize, Active>,
+    /// Answers that gave up their room, the next to go on first.
+    pub(super) paused: VecDeque<(Active, Work<'static>)>,
+    pub(super) prefixes: PrefixCache,
     brake: Cancel,
     /// Whether new requests are refused.
     draining: bool,
@@ -51,6 +54,7 @@ impl Worker {
             queue: Queue::default(),
             pool,
             active: HashMap::new(),
+            paused: VecDeque::new(),
             prefixes: PrefixCache::default(),
             brake: Cancel::new(),
             draining: false,
@@ -60,11 +64,30 @@ impl Worker {
     /// Works until nobody can hand anything in any more.
     pub(super) fn run(mut self) {
         while self.listen() {
-            self.dismiss();
-            self.admit();
-            self.compute();
+            let turn = catch_unwind(AssertUnwindSafe(|| {
+                self.dismiss();
+                self.admit();
+                self.compute();
+            }));
+            if turn.is_err() {
+                self.recover();
+            }
             self.report();
         }
+    }
+
+    /// Goes on after a mistake of ours: whoever was being served hears of it, and what they left is
+    /// given up, as nobody knows in which state it is.
+    fn recover(&mut self) {
+        tracing::error!("a mistake in the scheduler; please report it");
+        self.watch.end();
+        let paused = self.paused.drain(..).map(|(active, _)| active);
+        for active in self.active.drain().map(|(_, active)| active).chain(paused) {
+            let message = "a mistake in the server; please report it";
+            active.client.tell(Event::Failed(ApiError::internal(message)));
+        }
+        self.pool = Pool::new(&self.model).with_pass_tokens(self.limits.pass_tokens);
+        self.prefixes = PrefixCache::default();
     }
 
     fn report(&self) {
@@ -75,7 +98,7 @@ impl Worker {
     /// Takes what is handed in; waits for it if there is nothing to do. False when all is over.
     fn listen(&mut self) -> bool {
         loop {
-            let idle = self.active.is_empty() && self.queue.is_empty();
+            let idle = self.active.is_empty() && self.queue.is_empty() && self.paused.is_empty();
             let command = if idle {
                 match self.commands.recv() {
                     Ok(command) => command,
@@ -89,35 +112,48 @@ impl Worker {
                 }
             };
             match command {
-                Command::Order(order) if self.draining => self.refuse(&order, ApiError::stopping()),
+                Command::Order(order) if self.draining => self.refuse(order, &ApiError::stopping()),
                 Command::Order(order) => self.queue.push(order),
                 Command::Drain => self.drain(),
                 Command::Finish => {
                     self.drain();
                     self.end_early(|_| true);
+                    for order in self.queue.take(|_| true) {
+                        self.refuse(order, &ApiError::stopping());
+                    }
                 }
             }
         }
     }
 
+    /// Refuses requests of which nothing has begun, from now on.
     fn drain(&mut self) {
         self.draining = true;
-        for order in self.queue.take(|_| true) {
-            self.refuse(&order, ApiError::stopping());
+        for order in self.queue.take(|order| !order.has_begun) {
+            self.refuse(order, &ApiError::stopping());
         }
     }
 
-    fn refuse(&self, order: &Order, error: ApiError) {
+    /// Ends what is left of a request: with an error, or as cut off if some of it was answered.
+    fn refuse(&self, order: Order, error: &ApiError) {
         self.metrics.unqueue(order.jobs.len());
-        order.client.tell(Event::Failed(error));
+        for job in order.jobs {
+            match job.task {
+                Task::Write { choices, .. } if order.has_begun => cut(&order.client, choices),
+                _ => return order.client.tell(Event::Failed(error.clone())),
+            }
+        }
     }
 
     /// Parts with those who have gone or whose time is over.
     fn dismiss(&mut self) {
         let now = Instant::now();
-        for order in self.queue.take(|client| client.is_gone() || client.is_overdue(now)) {
-            self.refuse(&order, ApiError::timeout("the request waited longer than it may take"));
+        let leaves = |client: &Client| client.is_gone() || client.is_overdue(now);
+        for order in self.queue.take(|order| leaves(&order.client)) {
+            let error = ApiError::timeout("the request waited longer than it may take");
+            self.refuse(order, &error);
         }
+        self.paused.retain(|(active, _)| !active.client.is_gone());
         let gone: Vec<usize> = self.keys(Client::is_gone);
         for key in gone {
             if let Some((active, work)) = self.remove(key) {
@@ -131,31 +167,43 @@ impl Worker {
         self.active.iter().filter(|(_, active)| of(&active.client)).map(|(key, _)| *key).collect()
     }
 
-    fn remove(&mut self, key: usize) -> Option<(Active, Work<'static>)> {
+    pub(super) fn remove(&mut self, key: usize) -> Option<(Active, Work<'static>)> {
         Some((self.active.remove(&key)?, self.pool.remove(key)?))
     }
 
     /// Ends what runs for some clients: answers with what they have, everything else as failed.
     fn end_early(&mut self, of: impl Fn(&Client) -> bool) {
-        for key in self.keys(of) {
-            let Some((active, work)) = self.remove(key) else { continue };
-            match (&active.stage, &work) {
-                (Stage::Write { index, .. }, Work::Generation(generation)) => {
-                    let usage = generation.usage();
-                    active.client.tell(Event::Done { index: *index, finish: "length", usage });
+        let paused = self.paused.drain(..);
+        let (mut early, stay): (VecDeque<_>, _) =
+            paused.partition(|(active, _)| of(&active.client));
+        self.paused = stay;
+        let running = self.keys(of);
+        early.extend(running.into_iter().filter_map(|key| self.remove(key)));
+        for (mut active, work) in early {
+            let work = match work {
+                Work::Generation(generation) => {
+                    self.finish(&active, generation, "length");
+                    continue;
                 }
-                _ if self.draining => active.client.tell(Event::Failed(ApiError::stopping())),
-                _ => {
-                    let error = ApiError::timeout("the request took longer than it may");
-                    active.client.tell(Event::Failed(error));
-                }
+                reading @ Work::Reading(_) => reading,
+            };
+            let cuts = self.draining || active.client.has_heard();
+            if let Stage::Read { choices, .. } = &mut active.stage
+                && cuts
+            {
+                cut(&active.client, std::mem::take(choices));
+            } else if self.draining {
+                active.client.tell(Event::Failed(ApiError::stopping()));
+            } else {
+                let error = ApiError::timeout("the request took longer than it may");
+                active.client.tell(Event::Failed(error));
             }
             self.keep(&active, work);
         }
     }
 
     /// Keeps what a sequence has read, for those who begin alike.
-    fn keep(&mut self, active: &Active, work: Work<'static>) {
+    pub(super) fn keep(&mut self, active: &Active, work: Work<'static>) {
         let session = match (work, &active.stage) {
             (Work::Generation(generation), _) => generation.into_session(),
             (Work::Reading(reading), Stage::Read { .. }) => reading.into_session(),
@@ -168,115 +216,6 @@ impl Worker {
         }
     }
 
-    fn spare_bytes(&self) -> usize {
-        let reserved: usize = self.active.values().map(|active| active.n_bytes).sum();
-        self.limits.cache_bytes.saturating_sub(reserved)
-    }
-
-    /// Begins as many jobs as there is room for.
-    fn admit(&mut self) {
-        loop {
-            let (model, idle) = (&self.model, self.active.is_empty());
-            let n_running: usize = self.active.values().map(|active| active.n_sequences).sum();
-            let free = self.limits.parallel.saturating_sub(n_running);
-            let spare = self.spare_bytes();
-            let need = |job: &Job| model.cache_bytes(job.n_tokens(model.context_length()));
-            let fits = |job: &Job| idle || (job.n_sequences() <= free && need(job) <= spare);
-            let Some((client, job)) = self.queue.pop(fits) else { break };
-            self.metrics.unqueue(1);
-            let n_bytes = need(&job);
-            self.prefixes.shrink(spare.saturating_sub(n_bytes));
-            if let Err(error) = self.begin(&client, job, n_bytes) {
-                client.tell(Event::Failed(ApiError::of("prompt", &error)));
-            }
-        }
-    }
-
-    fn begin(&mut self, client: &Arc<Client>, job: Job, n_bytes: usize) -> halfbyte::Result<()> {
-        let n_sequences = job.n_sequences();
-        let Job { index, tokens, task } = job;
-        let mut session = self.model.session();
-        session.set_hooks(client.hooks(None));
-        let (reading, stage) = match task {
-            Task::Embed => {
-                (session.into_reading(&tokens, Purpose::Embedding)?, Stage::Embed { job: index })
-            }
-            Task::Write { choices, score: Some(n) } => {
-                let reading = session.into_reading(&tokens, Purpose::Logprobs(n))?;
-                (reading, Stage::Read { job: index, scored: true, tokens, choices })
-            }
-            Task::Write { choices, score: None } if self.shares(&tokens, &choices) => {
-                let (mut session, _) = self.session_for(&tokens);
-                session.set_hooks(client.hooks(None));
-                let reading = session.into_reading(&tokens[..tokens.len() - 1], Purpose::Cache)?;
-                (reading, Stage::Read { job: index, scored: false, tokens, choices })
-            }
-            Task::Write { choices, score: None } => {
-                let (session, _) = self.session_for(&tokens);
-                return self.write(client, &session, &tokens, choices, n_bytes);
-            }
-        };
-        let client = client.clone();
-        self.join(Work::Reading(reading), Active { client, stage, n_sequences, n_bytes })
-    }
-
-    /// Whether a prompt is read once for several answers: an encoder reads at once, so that there is
-    /// no moment between the prompt and the answers.
-    fn shares(&self, tokens: &[u32], choices: &[Choice]) -> bool {
-        choices.len() > 1 && tokens.len() > 1 && self.model.config().encoder.is_none()
-    }
-
-    /// A session that has read as much of `tokens` as any has, and how much that is.
-    fn session_for(&mut self, tokens: &[u32]) -> (Session, usize) {
-        let fresh = || (self.model.session(), 0);
-        if self.model.config().encoder.is_some() {
-            return fresh();
-        }
-        let running = self.active.keys().filter_map(|key| Some(self.pool.get(*key)?.session()));
-        let running = running.map(|session| (session, n_common(session, tokens)));
-        let running = running.max_by_key(|(_, n)| *n).filter(|(_, n)| *n > 0);
-        let running = running.map(|(session, n)| (session.fork(), n));
-        let kept = self.prefixes.find(tokens);
-        let best = running.into_iter().chain(kept).max_by_key(|(_, n)| *n);
-        best.unwrap_or_else(fresh)
-    }
-
-    /// Begins the answers to a prompt, each from a copy of `session`.
-    fn write(
-        &mut self,
-        client: &Arc<Client>,
-        session: &Session,
-        tokens: &[u32],
-        choices: Vec<Choice>,
-        n_bytes: usize,
-    ) -> halfbyte::Result<()> {
-        let n_bytes = n_bytes / choices.len().max(1);
-        for Choice { index, config, grammar } in choices {
-            let mut fork = session.fork();
-            fork.set_hooks(client.hooks(grammar.as_ref()));
-            let generation = fork.into_generation_tokens(tokens, &config)?;
-            let stage = Stage::Write { index, grammar };
-            let active = Active { client: client.clone(), stage, n_sequences: 1, n_bytes };
-            if generation.finish_reason().is_some() {
-                self.conclude(&active, generation);
-            } else {
-                self.join(Work::Generation(generation), active)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn join(&mut self, work: Work<'static>, active: Active) -> halfbyte::Result<()> {
-        let is_done = !work.is_running();
-        let key = self.pool.add(work)?;
-        self.active.insert(key, active);
-        if is_done {
-            // Nothing was to be read: the prompt was cached, or has one token.
-            self.done(key);
-        }
-        Ok(())
-    }
-
     /// Computes one pass, and tells everybody what it brought.
     fn compute(&mut self) {
         let plan = self.pool.plan();
@@ -285,7 +224,7 @@ impl Worker {
         }
         let n_tokens: usize = plan.iter().map(|share| share.n_tokens).sum();
         let shares = plan.iter().filter_map(|share| {
-            Some((self.active.get(&share.key)?.client.clone(), share.n_tokens))
+            Some((self.active.get(&share.key)?.client.presence(), share.n_tokens))
         });
         self.watch.begin(&self.brake, shares.collect());
         let start = Instant::now();
@@ -297,20 +236,6 @@ impl Worker {
             // Who left is dismissed before the next one.
             Err(Error::Cancelled) => {}
             Err(error) => self.relieve(&error),
-        }
-    }
-
-    /// Makes room after `error`, which is one of memory: what is kept goes first, then whoever came
-    /// last.
-    fn relieve(&mut self, error: &Error) {
-        if self.prefixes.len() > 0 {
-            self.prefixes.shrink(0);
-            return;
-        }
-        let last = self.active.keys().max().copied();
-        if let Some((active, _)) = last.and_then(|key| self.remove(key)) {
-            tracing::warn!(%error, "a request was given up");
-            active.client.tell(Event::Failed(ApiError::of("prompt", error)));
         }
     }
 
@@ -337,7 +262,7 @@ impl Worker {
     }
 
     /// A member came to its end.
-    fn done(&mut self, key: usize) {
+    pub(super) fn done(&mut self, key: usize) {
         let Some((active, work)) = self.remove(key) else { return };
         match work {
             Work::Generation(generation) => self.conclude(&active, generation),
@@ -350,7 +275,7 @@ impl Worker {
 
     /// What was to be read is read.
     fn go_on(&mut self, active: Active, reading: Reading) {
-        let Active { client, stage, n_bytes, .. } = active;
+        let Active { client, stage, n_cached, .. } = active;
         match stage {
             Stage::Embed { job } => {
                 client.tell(Event::Embedding { job, vector: reading.embedding() });
@@ -360,7 +285,7 @@ impl Worker {
                     client.tell(Event::Scores { job, scores: reading.scores().to_vec() });
                 }
                 let session = reading.into_session();
-                if let Err(error) = self.write(&client, &session, &tokens, choices, n_bytes) {
+                if let Err(error) = self.write(&client, &session, &tokens, choices, n_cached) {
                     client.tell(Event::Failed(ApiError::of("prompt", &error)));
                 }
             }
@@ -369,30 +294,41 @@ impl Worker {
     }
 
     /// An answer came to its end.
-    fn conclude(&mut self, active: &Active, generation: Generation<'static>) {
-        let Stage::Write { index, grammar } = &active.stage else { return };
-        let usage = generation.usage();
-        self.metrics.answered(usage, active.client.received.elapsed());
-        let outcome = grammar.as_ref().map(|grammar| grammar.outcome());
-        let event = match (generation.finish_reason(), outcome) {
-            (Some(FinishReason::Cancelled), Some(Outcome::Failed(reason))) => {
-                Event::Failed(ApiError::invalid("grammar", reason))
+    pub(super) fn conclude(&mut self, active: &Active, generation: Generation<'static>) {
+        let Stage::Write { grammar, .. } = &active.stage else { return };
+        let outcome = grammar.as_ref().map(|grammar| (grammar.param(), grammar.outcome()));
+        match (generation.finish_reason(), outcome) {
+            (Some(FinishReason::Cancelled), Some((param, Outcome::Failed(reason)))) => {
+                active.client.tell(Event::Failed(ApiError::invalid(param, reason)));
+                self.keep(active, Work::Generation(generation));
             }
-            (Some(FinishReason::Length), _) => {
-                Event::Done { index: *index, finish: "length", usage }
-            }
-            _ => Event::Done { index: *index, finish: "stop", usage },
-        };
-        active.client.tell(event);
+            (Some(FinishReason::Length), _) => self.finish(active, generation, "length"),
+            _ => self.finish(active, generation, "stop"),
+        }
+    }
+
+    /// Tells the end of an answer, with what was held back of it.
+    fn finish(
+        &mut self,
+        active: &Active,
+        mut generation: Generation<'static>,
+        finish: &'static str,
+    ) {
+        let Stage::Write { index, .. } = active.stage else { return };
+        let text = generation.take_held();
+        if !text.is_empty() {
+            active.client.tell(Event::Tail { index, text });
+        }
+        let usage = Usage { reused_tokens: active.n_cached, ..generation.usage() };
+        self.metrics.answered(active.client.received.elapsed());
+        active.client.tell(Event::Done { index, finish, usage });
         self.keep(active, Work::Generation(generation));
     }
 }
 
-impl Drop for Worker {
-    /// Whoever still waits hears that nobody comes.
-    fn drop(&mut self) {
-        for active in self.active.values() {
-            active.client.tell(Event::Failed(ApiError::internal("the scheduler ended")));
-        }
+/// Ends answers that have not begun.
+fn cut(client: &Client, choices: Vec<Choice>) {
+    for Choice { index, .. } in choices {
+        client.tell(Event::Done { index, finish: "length", usage: Usage::default() });
     }
 }

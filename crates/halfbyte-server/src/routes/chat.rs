@@ -1,12 +1,12 @@
 //! `/v1/chat/completions`.
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::answers::{ChatEvents, ChatShape, collect, stream, whole_chat};
-use crate::app::{App, apart, now};
+use crate::apart::{Load, Weight};
+use crate::app::{App, now};
 use crate::engine::Job;
 use crate::error::{ApiError, ApiResult};
 use crate::json_body::JsonBody;
@@ -16,18 +16,30 @@ use crate::wire::{ChatRequest, ResponseFormat};
 
 pub(super) async fn chat(
     State(app): State<App>,
-    JsonBody(request): JsonBody<ChatRequest>,
+    JsonBody(request, load): JsonBody<ChatRequest>,
 ) -> ApiResult<Response> {
     let stream_it = request.stream.unwrap_or(false);
     let own = app.clone();
-    let (jobs, shape) = apart(move || prepare(&own, request)).await?;
+    let weight = weight(&request);
+    let (jobs, shape) = app.threads.run(load, weight, move || prepare(&own, request)).await?;
     let n = shape.n;
     let ticket = app.engine.submit(jobs)?;
     if stream_it {
         return Ok(stream(ticket, ChatEvents::new(shape)));
     }
     let answers = collect(ticket, 1, n).await?;
-    Ok(Json(whole_chat(&shape, &answers)).into_response())
+    let weight = Weight::of(answers.n_values());
+    let whole = move || Ok(whole_chat(&shape, &answers));
+    app.threads.reply(Load::default(), weight, whole).await
+}
+
+/// Grammars and schemas take long to compile.
+fn weight(request: &ChatRequest) -> Weight {
+    let plain = matches!(request.response_format, None | Some(ResponseFormat::Text {}));
+    match request.tool_choice {
+        None if plain && request.grammar.is_none() => Weight::Light,
+        _ => Weight::Heavy,
+    }
 }
 
 fn prepare(app: &App, request: ChatRequest) -> ApiResult<(Vec<Job>, ChatShape)> {
@@ -44,10 +56,10 @@ fn prepare(app: &App, request: ChatRequest) -> ApiResult<(Vec<Job>, ChatShape)> 
             let reason = "an answer that must be a call has no other form";
             return Err(ApiError::invalid("response_format", reason));
         }
-        (Calling::Required(schema), _) => Some(schema),
-        (_, Some(ResponseFormat::JsonObject {})) => Some(any_object()),
+        (Calling::Required(schema), _) => Some(("tool_choice", schema)),
+        (_, Some(ResponseFormat::JsonObject {})) => Some(("response_format", any_object())),
         (_, Some(ResponseFormat::JsonSchema { json_schema })) => {
-            Some(json_schema.schema.unwrap_or_else(any_object))
+            Some(("response_format", json_schema.schema.unwrap_or_else(any_object)))
         }
         (_, Some(ResponseFormat::Text {}) | None) => None,
     };

@@ -1,11 +1,11 @@
 //! `/v1/completions`.
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use crate::answers::{CompletionEvents, CompletionShape, collect, stream, whole_completion};
-use crate::app::{App, apart, now};
+use crate::apart::{Load, Weight};
+use crate::app::{App, now};
 use crate::engine::Job;
 use crate::error::{ApiError, ApiResult};
 use crate::json_body::JsonBody;
@@ -17,18 +17,21 @@ const MAX_TOKENS: u32 = 16;
 
 pub(super) async fn completions(
     State(app): State<App>,
-    JsonBody(request): JsonBody<CompletionRequest>,
+    JsonBody(request, load): JsonBody<CompletionRequest>,
 ) -> ApiResult<Response> {
     let stream_it = request.stream.unwrap_or(false);
     let own = app.clone();
-    let (jobs, shape) = apart(move || prepare(&own, request)).await?;
+    let weight = if request.grammar.is_some() { Weight::Heavy } else { Weight::Light };
+    let (jobs, shape) = app.threads.run(load, weight, move || prepare(&own, request)).await?;
     let (n_prompts, n_answers) = (shape.prompts.len(), shape.prompts.len() * shape.per_prompt);
     let ticket = app.engine.submit(jobs)?;
     if stream_it {
         return Ok(stream(ticket, CompletionEvents::new(shape)));
     }
     let answers = collect(ticket, n_prompts, n_answers).await?;
-    Ok(Json(whole_completion(&shape, &answers)).into_response())
+    let weight = Weight::of(answers.n_values());
+    let whole = move || Ok(whole_completion(&shape, &answers));
+    app.threads.reply(Load::default(), weight, whole).await
 }
 
 fn prepare(app: &App, request: CompletionRequest) -> ApiResult<(Vec<Job>, CompletionShape)> {
@@ -41,7 +44,7 @@ fn prepare(app: &App, request: CompletionRequest) -> ApiResult<(Vec<Job>, Comple
     let most = request.max_tokens.unwrap_or(MAX_TOKENS) as usize;
     let config = prompts::config(&sampling, most, request.logprobs)?;
     let rules = prompts::rules(sampling.grammar.clone(), None)?;
-    let prompts = prompts::read(&app.model, request.prompt, "prompt")?;
+    let prompts = prompts::read(&app.model, request.prompt, ("prompt", prompts::MAX_PROMPTS))?;
     let echo = request.echo.unwrap_or(false);
     let score = request.logprobs.filter(|_| echo).map(|n| n as usize);
     let jobs = prompts::jobs(app, (&prompts, "prompt"), &config, &sampling, (rules, score))?;

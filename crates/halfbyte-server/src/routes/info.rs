@@ -1,6 +1,10 @@
 //! What the server is: its model, its health, its numbers and its document.
 
+use std::sync::OnceLock;
+
 use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,8 +37,10 @@ pub(super) async fn models(State(app): State<App>) -> Json<ModelList> {
 
 pub(super) async fn model(
     State(app): State<App>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelCard>, ApiError> {
+    let wrong = |error: PathRejection| ApiError::invalid("model", error.body_text());
+    let Path(id) = id.map_err(wrong)?;
     if id == app.id {
         return Ok(Json(card(&app)));
     }
@@ -47,6 +53,10 @@ pub(super) async fn health(State(app): State<App>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "stopping" }))
             .into_response();
     }
+    if !app.engine.is_alive() {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "failed" }))
+            .into_response();
+    }
     Json(Health { status: "ok" }).into_response()
 }
 
@@ -54,6 +64,9 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text()).into_response()
 }
 
-pub(super) async fn document() -> Json<serde_json::Value> {
-    Json(openapi())
+pub(super) async fn document() -> Response {
+    // It takes milliseconds to write, and is always the same.
+    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
+    let document = DOCUMENT.get_or_init(|| openapi().to_string().into());
+    ([(header::CONTENT_TYPE, "application/json")], document.clone()).into_response()
 }

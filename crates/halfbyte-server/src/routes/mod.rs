@@ -10,13 +10,13 @@ mod responses;
 mod tokens;
 
 use axum::Router;
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use schemars::{Schema, SchemaGenerator};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -94,7 +94,7 @@ static ROUTES: &[Route] = &[
         answer: Answer::Json(schema::<wire::ModelList>),
     },
     Route {
-        path: "/v1/models/{model}",
+        path: "/v1/models/{*model}",
         summary: "A model that is served.",
         open: false,
         handler: || get(info::model),
@@ -173,23 +173,27 @@ pub(crate) fn router(app: &App) -> Router {
     }
     let router = page::routes(router).fallback(nowhere).method_not_allowed_fallback(wrong_method);
     let router = router.layer(CatchPanicLayer::custom(panicked));
+    let router = router.layer(from_fn_with_state(app.clone(), guard));
+    // Around the guard, so that pages can read why they are refused.
     let router = match &app.options.cors_origins[..] {
         [] => router,
         origins => router.layer(cors(origins)),
     };
-    router.layer(from_fn_with_state(app.clone(), guard)).with_state(app.clone())
+    router.with_state(app.clone())
 }
 
 fn cors(origins: &[String]) -> CorsLayer {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::from(Any)
     } else {
-        AllowOrigin::list(origins.iter().filter_map(|origin| origin.parse().ok()))
+        let bare = origins.iter().map(|origin| origin.trim_end_matches('/'));
+        AllowOrigin::list(bare.filter_map(|origin| origin.parse().ok()))
     };
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        // OpenAI's clients send a dozen of their own.
+        .allow_headers(AllowHeaders::mirror_request())
 }
 
 async fn nowhere(uri: Uri) -> ApiError {

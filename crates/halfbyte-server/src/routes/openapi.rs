@@ -19,7 +19,8 @@ pub fn openapi() -> Value {
     for row in ROUTES {
         let method = if row.request.is_some() { "post" } else { "get" };
         let operation = operation(row, &mut generator);
-        paths.insert(row.path.to_owned(), json!({ method: operation }));
+        // A name may have slashes, which the document cannot say.
+        paths.insert(row.path.replace("{*", "{"), json!({ method: operation }));
     }
     let schemas = generator.take_definitions(true);
     json!({
@@ -52,7 +53,7 @@ fn operation(row: &Route, generator: &mut SchemaGenerator) -> Value {
     );
     let mut operation = json!({
         "summary": row.summary,
-        "operationId": row.path.trim_matches('/').replace(['/', '.', '{', '}', '-'], "_"),
+        "operationId": row.path.trim_matches('/').replace('*', "").replace(['/', '.', '{', '}', '-'], "_"),
         "responses": answers,
         // With --api-key; without, nobody asks.
         "security": if row.open { json!([]) } else { json!([{}, { "key": [] }]) },
@@ -65,6 +66,7 @@ fn operation(row: &Route, generator: &mut SchemaGenerator) -> Value {
         .path
         .split('/')
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| name.trim_start_matches('*'))
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
         .collect();
     if !parameters.is_empty() {

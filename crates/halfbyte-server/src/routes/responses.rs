@@ -6,7 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::answers::{ResponseEvents, ResponseShape, collect, stream, whole_response};
-use crate::app::{App, apart, now};
+use crate::apart::Weight;
+use crate::app::{App, now};
 use crate::engine::Job;
 use crate::error::{ApiError, ApiResult};
 use crate::json_body::JsonBody;
@@ -18,11 +19,12 @@ use crate::wire::{
 
 pub(super) async fn responses(
     State(app): State<App>,
-    JsonBody(request): JsonBody<ResponseRequest>,
+    JsonBody(request, load): JsonBody<ResponseRequest>,
 ) -> ApiResult<Response> {
     let stream_it = request.stream.unwrap_or(false);
     let own = app.clone();
-    let (jobs, shape) = apart(move || prepare(&own, request)).await?;
+    let weight = if request.text.is_some() { Weight::Heavy } else { Weight::Light };
+    let (jobs, shape) = app.threads.run(load, weight, move || prepare(&own, request)).await?;
     let ticket = app.engine.submit(jobs)?;
     if stream_it {
         return Ok(stream(ticket, ResponseEvents::new(shape)));
@@ -59,12 +61,13 @@ fn prepare(app: &App, request: ResponseRequest) -> ApiResult<(Vec<Job>, Response
     Ok((jobs, shape))
 }
 
-fn schema(format: Option<TextFormat>) -> ApiResult<Option<Value>> {
+fn schema(format: Option<TextFormat>) -> ApiResult<Option<(&'static str, Value)>> {
     let Some(format) = format else { return Ok(None) };
+    let any = || json!({ "type": "object" });
     match format.kind.as_str() {
         "text" => Ok(None),
-        "json_object" => Ok(Some(json!({ "type": "object" }))),
-        "json_schema" => Ok(Some(format.schema.unwrap_or_else(|| json!({ "type": "object" })))),
+        "json_object" => Ok(Some(("text.format", any()))),
+        "json_schema" => Ok(Some(("text.format", format.schema.unwrap_or_else(any)))),
         other => {
             let reason = format!("{other:?} is none of text, json_object, json_schema");
             Err(ApiError::invalid("text.format.type", reason))

@@ -2,9 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use halfbyte::tokenizer::{Specials, Tokenizer};
 
-use crate::app::{App, Shared, apart};
+use crate::apart::Weight;
+use crate::app::{App, Shared};
 use crate::error::{ApiError, ApiResult};
 use crate::json_body::JsonBody;
 use crate::prompts;
@@ -19,9 +21,11 @@ fn tokenizer(app: &Shared) -> ApiResult<&Tokenizer> {
 
 pub(super) async fn tokenize(
     State(app): State<App>,
-    JsonBody(request): JsonBody<TokenizeRequest>,
-) -> ApiResult<Json<Tokenized>> {
-    apart(move || {
+    JsonBody(request, load): JsonBody<TokenizeRequest>,
+) -> ApiResult<Response> {
+    let own = app.clone();
+    let work = move || {
+        let app = own;
         let tokenizer = tokenizer(&app)?;
         let parse = request.parse_special.unwrap_or(true);
         let specials = if parse { Specials::Parse } else { Specials::AsText };
@@ -35,25 +39,27 @@ pub(super) async fn tokenize(
         let wanted = request.return_token_strs.unwrap_or(false);
         let token_strs = wanted.then(|| tokens.iter().map(text).collect());
         let (count, max_model_len) = (tokens.len(), app.model.context_length());
-        Ok(Json(Tokenized { tokens, count, max_model_len, token_strs }))
-    })
-    .await
+        Ok(Tokenized { tokens, count, max_model_len, token_strs })
+    };
+    app.threads.reply(load, Weight::Light, work).await
 }
 
 pub(super) async fn detokenize(
     State(app): State<App>,
-    JsonBody(request): JsonBody<DetokenizeRequest>,
-) -> ApiResult<Json<Detokenized>> {
-    apart(move || {
+    JsonBody(request, load): JsonBody<DetokenizeRequest>,
+) -> ApiResult<Response> {
+    let own = app.clone();
+    let work = move || {
+        let app = own;
         let vocab_size = app.model.config().vocab_size;
         if let Some(i) = request.tokens.iter().position(|&id| id as usize >= vocab_size) {
             let reason = format!("{} is outside the vocabulary of {vocab_size}", request.tokens[i]);
             return Err(ApiError::invalid(format!("tokens[{i}]"), reason));
         }
         let prompt = tokenizer(&app)?.decode(&request.tokens);
-        Ok(Json(Detokenized { content: prompt.clone(), prompt }))
-    })
-    .await
+        Ok(Detokenized { content: prompt.clone(), prompt })
+    };
+    app.threads.reply(load, Weight::Light, work).await
 }
 
 pub(super) async fn info(State(app): State<App>) -> ApiResult<Json<TokenizerInfo>> {
@@ -76,14 +82,16 @@ pub(super) async fn info(State(app): State<App>) -> ApiResult<Json<TokenizerInfo
 
 pub(super) async fn apply_template(
     State(app): State<App>,
-    JsonBody(request): JsonBody<ApplyTemplateRequest>,
-) -> ApiResult<Json<AppliedTemplate>> {
-    apart(move || {
+    JsonBody(request, load): JsonBody<ApplyTemplateRequest>,
+) -> ApiResult<Response> {
+    let own = app.clone();
+    let work = move || {
+        let app = own;
         let tools = request.tools.unwrap_or_default();
         let add = request.add_generation_prompt.unwrap_or(true);
         let prompt = prompts::conversation(&app, request.messages, &tools, add)?;
         let text = prompt.text.unwrap_or_default();
-        Ok(Json(AppliedTemplate { prompt: text, tokens: prompt.tokens }))
-    })
-    .await
+        Ok(AppliedTemplate { prompt: text, tokens: prompt.tokens })
+    };
+    app.threads.reply(load, Weight::Light, work).await
 }

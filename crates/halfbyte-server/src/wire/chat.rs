@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Usage;
-use super::request::{Ignored, Refused, generation_request};
+use super::request::{Ignored, Neutral, Refused, generation_request};
 
 generation_request! {
     /// Asks for the next message of a conversation.
@@ -52,13 +52,13 @@ generation_request! {
         pub function_call: Option<Refused>,
         /// Not supported.
         #[serde(default)]
-        pub modalities: Option<Refused>,
+        pub modalities: Option<Neutral>,
         /// Not supported.
         #[serde(default)]
         pub reasoning_effort: Option<Refused>,
         /// Not supported.
         #[serde(default)]
-        pub verbosity: Option<Refused>,
+        pub verbosity: Option<Neutral>,
         /// Not supported.
         #[serde(default)]
         pub web_search_options: Option<Refused>,

@@ -40,7 +40,7 @@ pub struct Usage {
 /// More about the tokens of the prompts.
 #[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct PromptDetails {
-    /// Those that an earlier request, or another choice, had read already.
+    /// Those that an earlier request had read already.
     pub cached_tokens: usize,
 }
 

@@ -24,7 +24,7 @@ pub use embeddings::{
     Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EmbeddingVector, EncodingFormat,
 };
 pub use one_or_many::{OneOrMany, Prompt};
-pub use request::{Ignored, Refused, Sampling};
+pub use request::{Ignored, Neutral, Refused, Sampling};
 pub use responses::{
     IncompleteDetails, InputContent, InputDetails, InputItem, InputPart, OutputDetails,
     ResponseEvent, ResponseInput, ResponseItem, ResponseObject, ResponsePart, ResponseRequest,

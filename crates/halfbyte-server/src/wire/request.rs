@@ -34,6 +34,80 @@ impl<'de> Deserialize<'de> for Refused {
     }
 }
 
+/// A field of OpenAI's API that would change the answer and that is not supported, but that some
+/// clients send with a value that changes nothing: no list items, no tools, no truncation, only text.
+#[derive(Clone, Copy, Debug)]
+pub struct Neutral;
+
+impl<'de> Deserialize<'de> for Neutral {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NeutralVisitor)
+    }
+}
+
+struct NeutralVisitor;
+
+impl<'de> de::Visitor<'de> for NeutralVisitor {
+    type Value = Neutral;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a value that changes nothing")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Neutral, E> {
+        match text {
+            "auto" | "none" | "disabled" | "text" | "medium" => Ok(Neutral),
+            _ => Err(E::custom("only the default is supported; leave it out")),
+        }
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Neutral, E> {
+        if number == 0 { Ok(Neutral) } else { self.visit_str("") }
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Neutral, E> {
+        if value { self.visit_str("") } else { Ok(Neutral) }
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Neutral, A::Error> {
+        while items.next_element::<OnlyText>()?.is_some() {}
+        Ok(Neutral)
+    }
+}
+
+/// The one kind of answer that there is.
+struct OnlyText;
+
+impl<'de> Deserialize<'de> for OnlyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let kind = std::borrow::Cow::<str>::deserialize(deserializer);
+        match kind {
+            Ok(kind) if kind == "text" => Ok(Self),
+            _ => Err(de::Error::custom("only an empty list is supported; leave it out")),
+        }
+    }
+}
+
+impl JsonSchema for Neutral {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Neutral".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [
+                { "type": "null" },
+                { "enum": ["auto", "none", "disabled", "text", "medium", 0, false] },
+                { "type": "array", "maxItems": 1, "items": { "const": "text" } },
+            ]
+        })
+    }
+}
+
 impl JsonSchema for Refused {
     fn inline_schema() -> bool {
         true

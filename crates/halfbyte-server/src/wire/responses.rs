@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::request::{Ignored, Refused};
+use super::request::{Ignored, Neutral, Refused};
 
 /// Asks for an answer.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -70,13 +70,25 @@ pub struct ResponseRequest {
     pub conversation: Option<Refused>,
     /// Not supported; use `/v1/chat/completions`.
     #[serde(default)]
-    pub tools: Option<Refused>,
+    pub tools: Option<Neutral>,
+    /// `auto` or `none` at most: there are no tools here.
+    #[serde(default)]
+    pub tool_choice: Option<Neutral>,
+    /// `disabled` at most: nothing is ever left out.
+    #[serde(default)]
+    pub truncation: Option<Neutral>,
+    /// An empty list at most.
+    #[serde(default)]
+    pub include: Option<Neutral>,
+    /// 0 at most.
+    #[serde(default)]
+    pub top_logprobs: Option<Neutral>,
     /// Not supported.
     #[serde(default)]
     pub reasoning: Option<Refused>,
     /// Not supported.
     #[serde(default)]
-    pub background: Option<Refused>,
+    pub background: Option<Neutral>,
 }
 
 /// A text of the user, or messages.

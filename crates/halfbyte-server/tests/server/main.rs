@@ -1,6 +1,8 @@
 //! The server over the embedded model, asked by a plain HTTP client.
 
 mod client;
+mod compatible;
 mod endpoints;
+mod limits;
 mod malformed;
 mod scheduling;

@@ -52,7 +52,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "/undo",
         arguments: "",
-        help: "take back the last question and its answer",
+        help: "take back the last question, or a /reset or /load",
         completions: completion::nothing,
         run: |talk, _| talk.undo(),
     },

@@ -44,9 +44,42 @@ pub(super) fn goes_on(text: &str) -> Option<GoesOn> {
     if text.trim_start().starts_with(FENCE) {
         return fenced(text).is_none().then_some(GoesOn::Below);
     }
+    behind_backslash(text)
+}
+
+/// How a text without fences goes on.
+fn behind_backslash(text: &str) -> Option<GoesOn> {
     // Two backslashes are two backslashes.
     let n_backslashes = text.bytes().rev().take_while(|&byte| byte == b'\\').count();
     (n_backslashes == 1).then_some(GoesOn::Instead)
+}
+
+/// Says of lines, one after the other, whether their text goes on. It looks at each of them once, so
+/// that a text costs its length and not the square of it.
+#[derive(Debug, Default)]
+pub(super) struct Follower {
+    /// Whether the text began with a fence; its first line that is not blank decides.
+    fenced: Option<bool>,
+}
+
+impl Follower {
+    /// What [`goes_on`] says of all lines so far, of which `line` is the last.
+    pub(super) fn goes_on(&mut self, line: &str) -> Option<GoesOn> {
+        if self.fenced.is_none() && line.trim_start().starts_with(FENCE) {
+            self.fenced = Some(true);
+            return fenced(line).is_none().then_some(GoesOn::Below);
+        }
+        if self.fenced == Some(true) {
+            return (!line.trim_end().ends_with(FENCE)).then_some(GoesOn::Below);
+        }
+        let more = behind_backslash(line);
+        // Behind a backslash alone, which leaves a blank line, a fence may still begin.
+        let kept = if more.is_some() { line.strip_suffix('\\').unwrap_or(line) } else { line };
+        if !kept.trim().is_empty() {
+            self.fenced = Some(false);
+        }
+        more
+    }
 }
 
 /// What stands between two fences, at the ends of `text`.

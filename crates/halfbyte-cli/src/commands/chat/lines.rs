@@ -1,10 +1,11 @@
 //! Lines of standard input where there is no editor: a pipe, a file, a terminal that can do little.
 
+use std::fmt;
 use std::io::{BufRead, Read};
 
 use anyhow::Context;
 
-use super::input::{GoesOn, goes_on};
+use super::input::{Follower, GoesOn};
 
 /// Longer lines are no conversation; they would only fill the memory.
 const MAX_BYTES: usize = 16 << 20;
@@ -14,21 +15,37 @@ const MAX_BYTES: usize = 16 << 20;
 pub(super) struct Lines<R> {
     reader: R,
     n_read: usize,
+    /// Whether the last line was too long, and its rest is still to come.
+    is_inside: bool,
 }
+
+/// What was read is no text. What follows may be.
+#[derive(Debug)]
+pub(super) struct NoText(String);
+
+impl fmt::Display for NoText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoText {}
 
 impl<R: BufRead> Lines<R> {
     pub(super) fn new(reader: R) -> Self {
-        Self { reader, n_read: 0 }
+        Self { reader, n_read: 0, is_inside: false }
     }
 
-    /// The next text, without the line feed at its end; `None` at the end of the input.
+    /// The next text, without the line feed at its end; `None` at the end of the input. An error
+    /// that is a [`NoText`] costs what was read so far, and no more.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<String>> {
         let mut text = String::new();
         let mut more = None;
+        let mut follower = Follower::default();
         while let Some(line) = self.line()? {
             text.push_str(&line);
             anyhow::ensure!(text.len() <= MAX_BYTES, self.too_long());
-            more = goes_on(&text);
+            more = follower.goes_on(&line);
             match more {
                 None => return Ok(Some(text)),
                 Some(GoesOn::Below) => {}
@@ -40,12 +57,16 @@ impl<R: BufRead> Lines<R> {
             None => Ok(None),
             Some(GoesOn::Instead) => Ok(Some(text)),
             Some(GoesOn::Below) => {
-                anyhow::bail!("the input ends inside a message: its closing \"\"\" is missing")
+                let words = "the input ends inside a message: its closing \"\"\" is missing";
+                Err(NoText(words.to_owned()).into())
             }
         }
     }
 
     fn line(&mut self) -> anyhow::Result<Option<String>> {
+        if std::mem::take(&mut self.is_inside) {
+            self.reader.skip_until(b'\n').context("cannot read standard input")?;
+        }
         let mut line = Vec::new();
         let limit = MAX_BYTES as u64 + 2;
         let n = self.reader.by_ref().take(limit).read_until(b'\n', &mut line);
@@ -58,14 +79,17 @@ impl<R: BufRead> Lines<R> {
             if line.ends_with(b"\r") {
                 line.pop();
             }
+        } else {
+            self.is_inside = line.len() > MAX_BYTES;
         }
         anyhow::ensure!(line.len() <= MAX_BYTES, self.too_long());
         let line = String::from_utf8(line);
-        line.map(Some).with_context(|| format!("line {} is not UTF-8 text", self.n_read))
+        let wrong = |_| NoText(format!("line {} is not UTF-8 text", self.n_read));
+        Ok(Some(line.map_err(wrong)?))
     }
 
-    fn too_long(&self) -> String {
-        format!("line {} is longer than {} MiB", self.n_read, MAX_BYTES >> 20)
+    fn too_long(&self) -> NoText {
+        NoText(format!("line {} is longer than {} MiB", self.n_read, MAX_BYTES >> 20))
     }
 }
 
@@ -91,9 +115,31 @@ mod tests {
             ("one\\\ntwo\\\nthree\nfour\n", &["one\ntwo\nthree", "four"]),
             ("one\\", &["one\n"]),
             ("\"\"\"one\n\n/two\\\n\"\"\"\nthree", &["\"\"\"one\n\n/two\\\n\"\"\"", "three"]),
+            ("\\\n \"\"\"one\ntwo\"\"\" \nthree", &["\n \"\"\"one\ntwo\"\"\" ", "three"]),
+            ("one\\\n\"\"\"two\nthree", &["one\n\"\"\"two", "three"]),
         ];
         for (input, expected) in cases {
             assert_eq!(texts(input.as_bytes()).expect("text"), *expected, "{input:?}");
+        }
+    }
+
+    /// A text that is looked at anew for each of its lines takes longer than anybody waits.
+    #[test]
+    fn a_text_of_a_million_lines_is_read_in_one_go() {
+        let blank = format!("\"\"\"{}\"\"\"", "\n".repeat(1 << 20));
+        assert_eq!(texts(blank.as_bytes()).map(|texts| texts[0].len()), Ok(blank.len()));
+        let indented = format!("{}{}one", " ".repeat(1 << 20), "\\\n".repeat(1 << 20));
+        assert_eq!(texts(indented.as_bytes()).map(|texts| texts.len()), Ok(1));
+    }
+
+    #[test]
+    fn what_follows_a_line_that_is_no_text_is_read() {
+        let long = [&vec![b'a'; 2 * MAX_BYTES][..], b"\nnext"].concat();
+        for input in [&b"\xff\xfe\nnext"[..], b"one\\\n\xff\nnext", &long] {
+            let mut lines = Lines::new(input);
+            let error = lines.next().expect_err("no text");
+            assert!(error.is::<NoText>(), "{error}");
+            assert_eq!(lines.next().expect("text").as_deref(), Some("next"));
         }
     }
 

@@ -23,7 +23,7 @@ use halfbyte::{Chat, ChatTemplate, Hooks, Model};
 
 use self::commands::Next;
 use self::editor::Person;
-use self::lines::Lines;
+use self::lines::{Lines, NoText};
 use self::screen::Screen;
 use self::talk::Talk;
 use crate::model::Loading;
@@ -79,15 +79,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Ending> {
         return follow(&mut talk);
     }
     screen.remark(format_args!("{} (/help for commands)", model.path().display()));
+    let _patience = interrupt::Patience::new();
     if editor::is_possible() {
-        let _patience = interrupt::Patience::new();
         let mut person = Person::new(screen, !args.no_history)?;
         converse(&mut talk, || person.next())
     } else {
         let mut lines = Lines::new(std::io::stdin().lock());
         converse(&mut talk, || {
-            output::print(screen::PROMPT)?;
-            interrupt::while_idle(cancel, || lines.next())
+            loop {
+                output::print(screen::PROMPT)?;
+                match interrupt::while_idle(cancel, || lines.next()) {
+                    // As with an editor, that costs a line and not the conversation.
+                    Err(error) if error.is::<NoText>() => screen.error(&error),
+                    read => return read,
+                }
+            }
         })
     }
 }

@@ -63,6 +63,8 @@ pub(super) fn save(chat: &Chat, path: &Path, replace: bool) -> anyhow::Result<()
         let mut file = NamedTempFile::new_in(folder.unwrap_or_else(|| Path::new(".")))?;
         serde_json::to_writer_pretty(&mut file, &to_json(chat))?;
         file.write_all(b"\n")?;
+        // Else a power cut could leave the new name, and nothing under it.
+        file.as_file().sync_all()?;
         let kept = if replace { file.persist(&target) } else { file.persist_noclobber(&target) };
         kept.map(drop).map_err(|error| error.error)
     };

@@ -21,6 +21,15 @@ pub(super) struct Talk {
     cancel: &'static Cancel,
     last: Option<Answer>,
     total: Total,
+    /// What `/undo` brings back: the conversation before it was replaced, forgotten, or an answer
+    /// lost to one that was stopped.
+    before: Option<Before>,
+}
+
+#[derive(Debug)]
+struct Before {
+    messages: Vec<Message>,
+    config: GenerationConfig,
 }
 
 /// How an answer came to be.
@@ -48,7 +57,7 @@ impl Talk {
         reading: ProgressBar,
         cancel: &'static Cancel,
     ) -> Self {
-        Self { chat, screen, reading, cancel, last: None, total: Total::default() }
+        Self { chat, screen, reading, cancel, last: None, total: Total::default(), before: None }
     }
 
     pub(super) fn screen(&self) -> Screen {
@@ -78,6 +87,7 @@ impl Talk {
         self.cancel.reset();
         let generation = self.chat.say(text).map_err(advised)?;
         let outcome = show(generation, self.screen, &self.reading)?;
+        self.before = None;
         self.finish(outcome, n_before, &[], n_dropped)
     }
 
@@ -85,6 +95,7 @@ impl Talk {
     pub(super) fn regenerate(&mut self) -> anyhow::Result<Next> {
         let n_kept = 1 + self.last_question().context("there is no question to answer again")?;
         let n_dropped = self.chat.n_dropped();
+        let before = self.now();
         let old = self.chat.messages_mut().split_off(n_kept);
         self.cancel.reset();
         let outcome = match self.chat.answer() {
@@ -94,6 +105,10 @@ impl Talk {
                 return Err(advised(error));
             }
         };
+        let (Answer { finish, .. }, failed) = &outcome;
+        let is_part = failed.is_some() || *finish == Some(FinishReason::Cancelled);
+        // A whole answer is not lost to a piece of another.
+        self.before = (is_part && !old.is_empty()).then_some(before);
         self.finish(outcome, n_kept, &old, n_dropped)
     }
 
@@ -112,6 +127,7 @@ impl Talk {
             let messages = self.chat.messages_mut();
             messages.truncate(n_before);
             messages.extend_from_slice(old);
+            self.before = None;
         }
         if self.chat.n_dropped() > n_dropped {
             let n = self.chat.n_dropped();
@@ -136,6 +152,12 @@ impl Talk {
             Some(FinishReason::Cancelled) if never_began => {
                 self.screen.remark("(stopped; the conversation is as before)");
             }
+            Some(FinishReason::Cancelled) if self.before.is_some() => {
+                self.screen.remark("(stopped; /undo brings the answer before it back)");
+            }
+            None if self.before.is_some() => {
+                self.screen.remark("(/undo brings the answer before it back)");
+            }
             Some(FinishReason::Cancelled) => self.screen.remark("(stopped)"),
             Some(FinishReason::Length) => {
                 let limit = self.chat.config().max_new_tokens;
@@ -158,8 +180,19 @@ impl Talk {
         self.chat.messages().iter().rposition(|message| message.role == Role::User)
     }
 
-    /// Takes back the last question and what came after it.
+    fn now(&self) -> Before {
+        Before { messages: self.chat.messages().to_vec(), config: self.chat.config().clone() }
+    }
+
+    /// Takes back what was forgotten or replaced just now, else the last question and what came
+    /// after it.
     pub(super) fn undo(&mut self) -> anyhow::Result<Next> {
+        if let Some(Before { messages, config }) = self.before.take() {
+            self.screen.remark(format_args!("({} messages are back)", messages.len()));
+            self.replace(messages, config);
+            self.before = None;
+            return Ok(Next::GoOn);
+        }
         let last = self.last_question().context("there is nothing to take back")?;
         let taken = self.chat.messages_mut().split_off(last);
         if let Some(question) = taken.first() {
@@ -169,8 +202,10 @@ impl Talk {
     }
 
     pub(super) fn reset(&mut self) -> anyhow::Result<Next> {
+        self.keep_before();
         self.chat.clear();
-        self.screen.remark("(forgotten)");
+        let back = if self.before.is_some() { "; /undo brings it back" } else { "" };
+        self.screen.remark(format_args!("(forgotten{back})"));
         Ok(Next::GoOn)
     }
 
@@ -184,8 +219,16 @@ impl Talk {
         *self.chat.config_mut() = config;
     }
 
+    /// Keeps the conversation for `/undo`, if there is one.
+    fn keep_before(&mut self) {
+        if self.last_question().is_some() {
+            self.before = Some(self.now());
+        }
+    }
+
     /// Goes on with other messages.
     pub(super) fn replace(&mut self, messages: Vec<Message>, config: GenerationConfig) {
+        self.keep_before();
         *self.chat.messages_mut() = messages;
         self.set_config(config);
     }
