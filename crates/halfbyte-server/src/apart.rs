@@ -152,7 +152,10 @@ mod tests {
         let long: Vec<_> = (0..N_HEAVY + 3)
             .map(|_| {
                 let (threads, wait) = (threads.clone(), wait.clone());
-                let work = move || Ok(drop(wait.lock().map(|wait| wait.recv())));
+                let work = move || {
+                    drop(wait.lock().map(|wait| wait.recv()));
+                    Ok(())
+                };
                 tokio::spawn(async move { threads.run(Load::default(), Weight::Heavy, work).await })
             })
             .collect();

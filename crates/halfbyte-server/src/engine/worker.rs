@@ -332,3 +332,42 @@ fn cut(client: &Client, choices: Vec<Choice>) {
         client.tell(Event::Done { index, finish: "length", usage: Usage::default() });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use halfbyte::ModelOptions;
+
+    use super::super::Job;
+    use super::*;
+
+    #[test]
+    fn who_was_served_when_a_mistake_happened_hears_it_and_others_are_served() {
+        let options = ModelOptions::default();
+        let model = Model::from_static_bytes(halfbyte_model::NAME, halfbyte_model::BYTES, &options)
+            .expect("it opens");
+        let limits =
+            Limits { parallel: 4, queue: 4, cache_bytes: 1 << 30, pass_tokens: 264, timeout: None };
+        let (_commands, receiver) = channel();
+        let (watch, metrics) = (Arc::new(PassWatch::default()), Arc::new(Metrics::default()));
+        let mut worker = Worker::new(model, limits, receiver, watch.clone(), metrics.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        for fails in [true, false] {
+            assert!(metrics.queue(1, 4));
+            let job = Job { index: 0, tokens: vec![1, 2, 3], task: Task::Embed };
+            let (order, mut ticket) = Order::new(vec![job], None, &watch);
+            worker.queue.push(order);
+            worker.admit();
+            assert_eq!((worker.active.len(), worker.pool.len()), (1, 1));
+            if fails {
+                worker.recover();
+            } else {
+                worker.compute();
+            }
+            let event = runtime.block_on(ticket.next());
+            assert_eq!(matches!(event, Some(Event::Failed(_))), fails, "{event:?}");
+            assert!(worker.active.is_empty() && worker.pool.is_empty());
+        }
+    }
+}
