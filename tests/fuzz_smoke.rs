@@ -17,7 +17,8 @@ fn changed(seed: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
             return bytes;
         }
         // Headers are at the front: half of the changes go there.
-        let reach = if rng.next_u32() % 2 == 0 { bytes.len().min(300) } else { bytes.len() };
+        let reach =
+            if rng.next_u32().is_multiple_of(2) { bytes.len().min(300) } else { bytes.len() };
         let at = rng.next_u32() as usize % reach;
         match rng.next_u32() % 8 {
             0 => bytes.truncate(at),
