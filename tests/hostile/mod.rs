@@ -1,7 +1,7 @@
 //! Broken inputs: files that are sound but for one thing, each with the error that it must be.
 //!
 //! They are tables of rows, so whoever finds another way to break a file adds a row. The files are
-//! made when they are needed; [`write`] lays all of them into a folder, for programs in other
+//! made when they are needed; [`write()`] lays all of them into a folder, for programs in other
 //! languages that open them, too.
 
 mod adapter;

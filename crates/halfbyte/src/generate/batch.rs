@@ -14,7 +14,8 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// As [`Session::generate`], for the first prompt that is refused, before anything is computed.
+    /// As [`Session::generate`](crate::Session::generate), for the first prompt that is refused,
+    /// before anything is computed.
     pub fn generate_batch(
         &self,
         prompts: &[impl AsRef<str>],
@@ -25,7 +26,8 @@ impl Model {
 
     /// As [`generate_batch`](Self::generate_batch), with hooks; progress counts finished prompts.
     ///
-    /// Cancelling is no error: unfinished prompts end with [`FinishReason::Cancelled`].
+    /// Cancelling is no error: unfinished prompts end with
+    /// [`FinishReason::Cancelled`](crate::FinishReason::Cancelled).
     ///
     /// # Errors
     ///

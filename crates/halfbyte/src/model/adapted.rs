@@ -32,8 +32,8 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for an adapter of a model of another shape or a number that is not finite,
-    /// [`Error::OutOfMemory`].
+    /// [`Error::Config`](crate::Error::Config) for an adapter of a model of another shape or a number
+    /// that is not finite, [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn new_cache_with(
         &self,
         cache_type: CacheType,
