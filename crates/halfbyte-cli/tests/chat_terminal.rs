@@ -44,7 +44,7 @@ impl Person {
         let line = format!("tty; stty rows 10 columns {columns}; {line}");
         command.args(["-c", &line, "sh", env!("CARGO_BIN_EXE_halfbyte"), "chat"]).args(args);
         command.env("XDG_STATE_HOME", home).env("TERM", "xterm-256color");
-        for name in ["HALFBYTE_ISA", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        for name in ["CI", "HALFBYTE_ISA", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
             command.env_remove(name);
         }
         let mut terminal = spawn_command(command, Some(30_000)).expect("a terminal");
