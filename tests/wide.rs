@@ -2,7 +2,7 @@
 //! every encoding, and texts of thousands of tokens.
 //!
 //! By default each encoding meets the best instruction set here, one thread count and one batch,
-//! in turn. With `HALFBYTE_FULL=1` (an hour) each meets all of them, and there are long texts.
+//! in turn. With `HALFBYTE_FULL=1` (hours) each meets all of them, and there are long texts.
 
 use std::ops::Range;
 use std::path::Path;
@@ -195,7 +195,7 @@ fn every_encoding_gives_the_same_logits_however_it_is_computed() -> Result<()> {
 #[test]
 fn long_texts_give_the_same_logits_however_they_are_computed() -> Result<()> {
     if !full() {
-        println!("skipped: half an hour with HALFBYTE_FULL=1");
+        println!("skipped: hours with HALFBYTE_FULL=1");
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
