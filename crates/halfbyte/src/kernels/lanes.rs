@@ -29,8 +29,6 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// Whether the lines of a group stay in registers while token after token is multiplied, or the
     /// tokens' sums while line after line is.
     const BY_TOKEN: bool = true;
-    /// Whether weights are prefetched for a single token, too.
-    const PREFETCHES: bool = false;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; 16]) -> Self::F;
@@ -123,6 +121,11 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// Asks for the cache line at `address`, which may be anywhere; changes nothing.
     #[inline(always)]
     fn prefetch(self, _address: *const u8) {}
+
+    /// [`prefetch`](Self::prefetch) of what is read once, by a loop that waits for memory: into the
+    /// cache from where that is quickest.
+    #[inline(always)]
+    fn prefetch_once(self, _address: *const u8) {}
 
     /// `start + Σ w·x` over at most eight lines for token t; `x[j][t]` goes with line j.
     ///

@@ -142,10 +142,9 @@ fn add_columns<L: Lanes, T: TileForm, const W: usize>(
     let (rows, _) = words.as_chunks::<W>();
     for (b, record) in (first..).zip(rows.as_chunks::<WORDS>().0) {
         // A processor that is busy multiplying does not look ahead far enough by itself.
-        if const { W > 1 || L::PREFETCHES } {
-            for line in 0..group_bytes.div_ceil(64) {
-                isa.prefetch(bytes.as_ptr().wrapping_add(b * group_bytes + line * 64 + AHEAD));
-            }
+        for line in 0..group_bytes.div_ceil(64) {
+            let address = bytes.as_ptr().wrapping_add(b * group_bytes + line * 64 + AHEAD);
+            if const { W > 1 } { isa.prefetch(address) } else { isa.prefetch_once(address) }
         }
         let group = form.group(isa, bytes, b);
         add_group::<L, T::Kind, W>(isa, &group, None, record, &mut acc);

@@ -77,7 +77,6 @@ impl<D: Dot> Lanes for Ymm<D> {
     const MAX_TILE: usize = 4;
     const SUMS: usize = 4;
     const BY_TOKEN: bool = false;
-    const PREFETCHES: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -210,6 +209,10 @@ impl<D: Dot> Lanes for Ymm<D> {
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
         simd!(_mm_prefetch::<_MM_HINT_T0>(address.cast()));
+    }
+    #[inline(always)]
+    fn prefetch_once(self, address: *const u8) {
+        self.prefetch(address);
     }
     #[inline(always)]
     fn line_as_i(self, x: Self::B) -> Self::I {

@@ -217,6 +217,7 @@ fn ints<L: Lanes>(isa: L, case: &Case, results: &mut Results) {
 fn lines<L: Lanes>(isa: L, case: &Case, results: &mut Results) {
     let line = isa.load_line(&case.bytes[2]);
     isa.prefetch(case.bytes[2].as_ptr().wrapping_add(1 << 20));
+    isa.prefetch_once(case.bytes[2].as_ptr().wrapping_add(1 << 20));
     for (name, result) in [
         ("load_line", line),
         ("i_as_line", isa.i_as_line(load_int(isa, &case.i))),
