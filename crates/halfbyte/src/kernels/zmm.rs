@@ -183,7 +183,7 @@ impl<D: Dot> Lanes for Zmm<D> {
     fn prefetch(self, address: *const u8) {
         simd!(_mm_prefetch::<_MM_HINT_T0>(address.cast()));
     }
-    // Level 2 has three times as many requests on their way as level 1: 5 % more on Sapphire Rapids.
+    // Level 2 has three times as many requests on their way as level 1: 5 % more on an Intel Xeon.
     #[inline(always)]
     fn prefetch_once(self, address: *const u8) {
         simd!(_mm_prefetch::<_MM_HINT_T1>(address.cast()));

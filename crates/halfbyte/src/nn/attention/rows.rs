@@ -15,6 +15,17 @@ pub(super) struct Block<'a, C: Cached> {
     pub(super) start: usize,
     /// Scores are multiplied by this.
     pub(super) scale: f32,
+    /// What is read after the keys, asked for while they are scored, and what after the values.
+    pub(super) next: [&'a [u8]; 2],
+}
+
+/// Asks for part `i` of `n` of some bytes.
+#[inline(always)]
+fn prefetch<L: Lanes>(isa: L, bytes: &[u8], i: usize, n: usize) {
+    let lines = bytes.len().div_ceil(64).div_ceil(n);
+    for line in i * lines..(i + 1) * lines {
+        isa.prefetch_once(bytes.as_ptr().wrapping_add(64 * line));
+    }
 }
 
 /// One query head of one token.
@@ -77,6 +88,7 @@ fn scores<L: Lanes, C: Cached, const R: usize, const V: usize>(
     }
     let mut acc = [[isa.splat(0.0); V]; R];
     for d in 0..dim {
+        prefetch(isa, block.next[0], i / V * dim + d, dim * (BLOCK / LANES / V));
         for v in 0..V {
             let keys = C::keys(isa, block.shape, block.keys, i + v, d);
             for r in 0..R {
@@ -100,10 +112,9 @@ fn add_bias<L: Lanes>(isa: L, bias: &[f32], p: &mut [f32; BLOCK]) {
     }
 }
 
-/// Turns scores into exp(score − max), zero from `n` on, and counts them in `state`; returns the
-/// factors of the old sums and of the block's.
+/// Turns scores into exp(score − max), zero from `n` on; returns the maximum and the sum.
 #[inline(always)]
-fn softmax<L: Lanes>(isa: L, p: &mut [f32; BLOCK], n: usize, state: &mut State) -> (f32, f32) {
+fn softmax<L: Lanes>(isa: L, p: &mut [f32; BLOCK], n: usize) -> (f32, f32) {
     p[n..].fill(f32::NEG_INFINITY);
     let max = largest(isa, p);
     let shift = isa.splat(max);
@@ -115,14 +126,7 @@ fn softmax<L: Lanes>(isa: L, p: &mut [f32; BLOCK], n: usize, state: &mut State) 
     for x in p.as_chunks::<LANES>().0 {
         sum = isa.add(sum, isa.load(x));
     }
-    let total = if max.is_nan() { f32::NAN } else { sum_lanes(lanes(isa, sum)) };
-    let new_max = if state.max > max { state.max } else { max };
-    let keep = exp(isa, isa.splat(state.max - new_max));
-    let take = exp(isa, isa.splat(max - new_max));
-    let old = isa.mul(isa.splat(state.total), keep);
-    let total = isa.fma(isa.splat(total), take, old);
-    *state = State { max: new_max, total: lanes(isa, total)[0] };
-    (lanes(isa, keep)[0], lanes(isa, take)[0])
+    (max, if max.is_nan() { f32::NAN } else { sum_lanes(lanes(isa, sum)) })
 }
 
 /// The largest score, or NaN if there is one: broken weights must show.
@@ -162,11 +166,37 @@ impl<const R: usize> Weights<R> {
         for i in (0..self.n[R - 1].div_ceil(LANES)).step_by(V) {
             scores::<L, C, R, V>(isa, block, queries, i, &mut self.p);
         }
+        let (mut maxima, mut totals) = ([0.0; R], [0.0; LANES]);
         for r in 0..R {
             if let Some(bias) = queries[r].bias.get(block.start..) {
                 add_bias(isa, bias, &mut self.p[r]);
             }
-            (self.keep[r], self.take[r]) = softmax(isa, &mut self.p[r], self.n[r], &mut states[r]);
+            (maxima[r], totals[r]) = softmax(isa, &mut self.p[r], self.n[r]);
+        }
+        self.enter(isa, maxima, &totals, states);
+    }
+
+    /// Counts a block's maxima and sums in `states`: each row in a lane, since an exponential of one
+    /// takes as long as one of all.
+    #[inline(always)]
+    fn enter<L: Lanes>(
+        &mut self,
+        isa: L,
+        maxima: [f32; R],
+        totals: &[f32; LANES],
+        states: &mut [State; R],
+    ) {
+        let (mut keep, mut take, mut old) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        for (r, state) in states.iter_mut().enumerate() {
+            let max = if state.max > maxima[r] { state.max } else { maxima[r] };
+            (keep[r], take[r], old[r]) = (state.max - max, maxima[r] - max, state.total);
+            state.max = max;
+        }
+        let (keep, take) = (exp(isa, isa.load(&keep)), exp(isa, isa.load(&take)));
+        let total = isa.fma(isa.load(totals), take, isa.mul(isa.load(&old), keep));
+        let (keep, take, total) = (lanes(isa, keep), lanes(isa, take), lanes(isa, total));
+        for (r, state) in states.iter_mut().enumerate() {
+            (self.keep[r], self.take[r], state.total) = (keep[r], take[r], total[r]);
         }
     }
 
@@ -181,8 +211,10 @@ impl<const R: usize> Weights<R> {
     ) {
         let mut acc = [[isa.splat(0.0); V]; R];
         // What all rows see; they are in ascending order.
-        let common = self.n[0];
+        let common = self.n[0].min(BLOCK);
+        let chunks = block.shape.head_dim.div_ceil(LANES).div_ceil(V);
         for j in 0..common {
+            prefetch(isa, block.next[1], c / V * BLOCK + j, BLOCK * chunks);
             for v in 0..V {
                 let value = C::value(isa, block.shape, block.values, j, c + v);
                 for r in 0..R {

@@ -6,8 +6,15 @@ use super::{MOST_ROWS, Sight};
 use crate::kernels::{LANES, Lanes, Line, Op, Rectangle, load_padded, store_prefix};
 use crate::nn::block_cache::{BLOCK, BlockCache, CacheType};
 
-/// Rows from which it is quicker to unpack a block once than to convert it for every row.
+/// Sets of rows, each of which reads a block once, from which it is quicker to unpack the block once
+/// than to convert it for each set.
 const UNPACKED_FROM: usize = 3;
+
+/// Sets that `rows` rows make, as [`Strip::sets`] cuts them.
+const fn n_sets<L: Lanes>(rows: usize) -> usize {
+    let widest = L::SUMS / 2;
+    rows / widest + (rows % widest).count_ones() as usize
+}
 
 /// Some query heads of the tokens in `out`, all of them on one key/value head.
 pub(super) struct Strip<'a> {
@@ -52,12 +59,17 @@ impl Op for Strip<'_> {
             let skipped = queries[..n_rows].partition_point(|query| query.n_keys <= start);
             let rows = (skipped, &queries[skipped..n_rows]);
             let at = (block, BLOCK.min(n_keys - start));
+            let after = (start + BLOCK < n_keys)
+                .then(|| self.cache.head(self.layer, block + 1, self.kv_head))
+                .unwrap_or_default();
             let states = &mut states[skipped..n_rows];
             match self.cache.cache_type() {
-                _ if rows.1.len() >= UNPACKED_FROM => self.unpacked(isa, at, rows, states),
-                CacheType::F16 => self.direct::<L, F16>(isa, block, rows, states),
-                CacheType::F32 => self.direct::<L, F32>(isa, block, rows, states),
-                CacheType::Q8 => self.direct::<L, Q8>(isa, block, rows, states),
+                _ if n_sets::<L>(rows.1.len()) >= UNPACKED_FROM => {
+                    self.unpacked(isa, at, rows, states, after)
+                }
+                CacheType::F16 => self.direct::<L, F16>(isa, block, rows, states, after),
+                CacheType::F32 => self.direct::<L, F32>(isa, block, rows, states, after),
+                CacheType::Q8 => self.direct::<L, Q8>(isa, block, rows, states, after),
             }
         }
         for (r, state) in states[..n_rows].iter().enumerate() {
@@ -79,7 +91,7 @@ impl Strip<'_> {
         &mut row[head * dim..][..dim]
     }
 
-    /// One row after the other, on the cache itself.
+    /// All rows on the cache itself. `after` are the next block's keys and values.
     #[inline(always)]
     fn direct<L: Lanes, C: Cached<Part = [u8]>>(
         &mut self,
@@ -87,15 +99,17 @@ impl Strip<'_> {
         block: usize,
         rows: (usize, &[Query<'_>]),
         states: &mut [State],
+        after: (&[u8], &[u8]),
     ) {
         let (keys, values) = self.cache.head(self.layer, block, self.kv_head);
         let (shape, start) = (self.cache.shape(), block * BLOCK);
-        let block = Block { shape, keys, values, start, scale: self.scale };
-        self.rows::<L, C, 1, 4>(isa, &block, rows, states);
+        let next = [values, after.0];
+        let block = Block::<C> { shape, keys, values, start, scale: self.scale, next };
+        self.sets(isa, &block, rows, states);
     }
 
-    /// Unpacks the block's first `n` keys and values, then takes as many rows at a time as the
-    /// instruction set keeps in registers.
+    /// All rows on the block's first `n` keys and values, which it unpacks first. `after` are the
+    /// next block's.
     #[inline(always)]
     fn unpacked<L: Lanes>(
         &mut self,
@@ -103,6 +117,7 @@ impl Strip<'_> {
         (block, n): (usize, usize),
         (first, queries): (usize, &[Query<'_>]),
         states: &mut [State],
+        after: (&[u8], &[u8]),
     ) {
         let (shape, start) = (self.cache.shape(), block * BLOCK);
         let packed = self.cache.head(self.layer, block, self.kv_head);
@@ -113,22 +128,36 @@ impl Strip<'_> {
             CacheType::F32 => unpack::<L, F32>(isa, shape, packed, n, (keys, values)),
             CacheType::Q8 => unpack::<L, Q8>(isa, shape, packed, n, (keys, values)),
         }
-        let block = Block { shape, keys: &*keys, values: &*values, start, scale: self.scale };
+        let (keys, values) = (&*keys, &*values);
+        let next = [after.0, after.1];
+        let block = Block::<Unpacked> { shape, keys, values, start, scale: self.scale, next };
+        self.sets(isa, &block, (first, queries), states);
+        self.scratch = scratch;
+    }
+
+    /// As many rows at a time as the instruction set keeps in registers.
+    #[inline(always)]
+    fn sets<L: Lanes, C: Cached>(
+        &mut self,
+        isa: L,
+        block: &Block<'_, C>,
+        (first, queries): (usize, &[Query<'_>]),
+        states: &mut [State],
+    ) {
         let mut done = 0;
         macro_rules! by {
-            ($($rows:literal)*) => {$(
+            ($($rows:literal: $vectors:literal)*) => {$(
                 if const { 2 * $rows <= L::SUMS } {
                     let n = (queries.len() - done) / $rows * $rows;
                     let rows = (first + done, &queries[done..done + n]);
-                    self.rows::<L, Unpacked, $rows, 2>(isa, &block, rows, &mut states[done..]);
+                    self.rows::<L, C, $rows, $vectors>(isa, block, rows, &mut states[done..]);
                     done += n;
                 }
             )*};
         }
-        by!(8 4 2);
-        let rest = (first + done, &queries[done..]);
-        self.rows::<L, Unpacked, 1, 2>(isa, &block, rest, &mut states[done..]);
-        self.scratch = scratch;
+        // Four vectors of a single row, so that no sum waits for the one before.
+        by!(8: 2 4: 2 2: 2 1: 4);
+        debug_assert_eq!(done, queries.len(), "all rows");
     }
 
     /// R rows at a time; their number is a multiple of R.
