@@ -14,6 +14,7 @@ mod page_test;
 mod process;
 mod python;
 mod server_test;
+mod soak;
 mod test;
 mod wheels;
 
@@ -66,6 +67,8 @@ enum Command {
     CSpeed(capi::speed::Args),
     /// Run other people's programs, such as OpenAI's SDKs, against a server.
     ServerTest(server_test::Args),
+    /// Load the Python package and the server for an hour, and see what is left in memory.
+    Soak(soak::Args),
     /// Run the chat page's tests in a browser.
     PageTest(page_test::Args),
     /// Build the Python package in place, compare its stubs and run its tests.
@@ -93,6 +96,7 @@ fn main() -> anyhow::Result<()> {
         Command::CTest(args) => capi::test::run(&root, args),
         Command::CSpeed(args) => capi::speed::run(&root, &args),
         Command::ServerTest(args) => server_test::run(&root, args),
+        Command::Soak(args) => soak::run(&root, &args),
         Command::PageTest(args) => page_test::run(&root, &args),
         Command::Python(args) => python::run(&root, &args),
         Command::Wheels(args) => wheels::run(&root, &args),
