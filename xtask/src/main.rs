@@ -13,6 +13,7 @@ mod package_test;
 mod page_test;
 mod process;
 mod python;
+mod sbom;
 mod server_test;
 mod soak;
 mod test;
@@ -75,6 +76,8 @@ enum Command {
     Python(python::Args),
     /// Build the Python package's wheels for Linux and its source distribution into `dist/`.
     Wheels(wheels::Args),
+    /// List what the shipped things are made of (SBOM) into `dist/sbom/`.
+    Sbom,
     /// Write a GGUF model of a real shape with seeded random weights.
     Synth {
         /// `NAME --type ENCODING -o FILE [--seed N]`; `--help` lists the shapes.
@@ -100,6 +103,7 @@ fn main() -> anyhow::Result<()> {
         Command::PageTest(args) => page_test::run(&root, &args),
         Command::Python(args) => python::run(&root, &args),
         Command::Wheels(args) => wheels::run(&root, &args),
+        Command::Sbom => sbom::run(&root),
         Command::Synth { args } => {
             // The generator needs the library, which xtask itself does without; the whole
             // workspace is selected so that the features, and so candle, are those of every build.
