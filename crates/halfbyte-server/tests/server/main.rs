@@ -1,5 +1,6 @@
 //! The server over the embedded model, asked by a plain HTTP client.
 
+mod access;
 mod client;
 mod compatible;
 mod endpoints;
