@@ -3,7 +3,7 @@
 use halfbyte::{Model, Piece};
 
 use super::completions::finite;
-use super::stream::{Events, Line};
+use super::stream::{Events, Line, Moment};
 use super::token_text::Pending;
 use super::{Answer, Answers, token_text, usage};
 use crate::engine::Event;
@@ -218,6 +218,14 @@ impl Events for ChatEvents {
 
     fn is_done(&self) -> bool {
         self.n_done == self.answers.len()
+    }
+
+    fn n_values(&self, moment: &Moment) -> usize {
+        match moment {
+            // What was held back comes at once.
+            Moment::On(Event::Done { index, .. }) => self.answers[*index].n_values(),
+            _ => 0,
+        }
     }
 
     fn end(&mut self) -> Vec<Line> {

@@ -19,6 +19,8 @@ use crate::metrics::Metrics;
 use order::PassWatch;
 use worker::Worker;
 
+#[cfg(test)]
+pub(crate) use order::ticket_of;
 pub(crate) use order::{Choice, Event, Job, Order, Task, Ticket};
 
 /// What the scheduler may use.
