@@ -7,3 +7,4 @@ mod endpoints;
 mod limits;
 mod malformed;
 mod scheduling;
+mod tools;
