@@ -17,8 +17,9 @@ fn requests() -> Vec<Value> {
                 2 => format!("{}And then, {i}", story.repeat(8)),
                 _ => "Once upon a time there was a little girl who".to_owned(),
             };
+            let grammar = (i % 8 == 5).then_some("start: /[a-z ,.]+/");
             json!({
-                "prompt": prompt, "max_tokens": 4 + (i * 7) % 23, "seed": i, "n": 1 + (i % 5 == 0) as u8 * 2,
+                "grammar": grammar, "prompt": prompt, "max_tokens": 4 + (i * 7) % 23, "seed": i, "n": 1 + (i % 5 == 0) as u8 * 2,
                 "logprobs": 2, "echo": i % 6 == 1, "temperature": if i % 7 == 3 { 0.0 } else { 0.9 },
             })
         })
@@ -205,4 +206,3 @@ fn time_outs_end_requests() {
         assert!([200, 408].contains(&second.status), "{}", second.text());
     });
 }
-
