@@ -100,6 +100,9 @@ BAD: dict[str, tuple[str, bytes]] = {
     "embed": ("/v1/embeddings", b'{"input":{"a":1}}'),
 }
 
+#: What is refused when it has taken too long: how it is said depends on the machine.
+TIMED = ["deep grammar"]
+
 #: Bytes that are no request; the connection ends, with or without an answer.
 NOISE = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -157,7 +160,9 @@ class Clients:
     def bad(self, name: str, keep: Any = None) -> Answers:
         status, text = self.ask(*BAD[name], keep)
         assert 400 <= status < 500, (status, text)
-        yield f"bad {name}", (status, json.loads(text)["error"]["message"])
+        message = json.loads(text)["error"]["message"]
+        if name not in TIMED:
+            yield f"bad {name}", (status, message)
 
     # The same text whole, streamed, and its beginning.
 

@@ -29,7 +29,7 @@ class Crew:
         self._done: Counter[str] = Counter()
         self._n_errors = 0
         self._errors: list[str] = []
-        self._first: dict[str, bytes] = {}
+        self._first: dict[str, str] = {}
         self._lock = threading.Condition()
         self._goes = False
         self._n_busy = n_threads
@@ -84,15 +84,16 @@ class Crew:
 
     def _do(self, name: str) -> None:
         try:
-            answers = [(key, _digest(answer)) for key, answer in self._jobs[name]()]
+            answers = [(key, _brief(answer)) for key, answer in self._jobs[name]()]
         except Exception:
             self._fail(f"{name}: {traceback.format_exc()}")
             return
         with self._lock:
             self._done[name] += 1
-            wrong = [k for k, answer in answers if self._first.setdefault(k, answer) != answer]
-        for key in wrong:
-            self._fail(f"{name}: another answer than the first one to {key}")
+            firsts = [(key, self._first.setdefault(key, answer), answer) for key, answer in answers]
+        wrong = [(key, first, answer) for key, first, answer in firsts if first != answer]
+        for key, first, answer in wrong:
+            self._fail(f"{name}: {answer}\ninstead of {first}, the first answer to {key}")
 
     def _fail(self, error: str) -> None:
         with self._lock:
@@ -101,7 +102,7 @@ class Crew:
                 self._errors.append(error)
 
 
-def _digest(answer: object) -> bytes:
+def _brief(answer: object) -> str:
     # The texts of floats give their bits; what is kept has one size whatever the answer.
-    data = answer if isinstance(answer, bytes) else repr(answer).encode()
-    return hashlib.sha256(data).digest()
+    text = answer.hex() if isinstance(answer, bytes) else repr(answer)
+    return f"{text[:100]} ({hashlib.sha256(text.encode()).hexdigest()})"
