@@ -7,6 +7,8 @@
 
 #[path = "faults/files.rs"]
 mod files;
+#[path = "faults/formats.rs"]
+mod formats;
 #[path = "faults/memory.rs"]
 mod memory;
 #[path = "faults/paths.rs"]

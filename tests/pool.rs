@@ -219,6 +219,34 @@ fn a_processor_that_pulls_its_brake_ends_nobody_else() {
 }
 
 #[test]
+fn whoever_is_held_waits_and_goes_on_with_the_same_bits() {
+    let mut pool = Pool::new(model());
+    let config = config(5, 6);
+    let keys: Vec<usize> = ["The sun", "A dog"]
+        .iter()
+        .map(|prompt| pool.add(generation(prompt, &config, None)).unwrap())
+        .collect();
+    pool.pass(None).unwrap();
+    pool.hold(keys[0], true);
+    let told = |pool: &mut Pool<'_>| -> Vec<usize> {
+        pool.pass(None).unwrap().iter().map(|advance| advance.key).collect()
+    };
+    assert_eq!([told(&mut pool), told(&mut pool)], [[keys[1]], [keys[1]]]);
+    pool.hold(keys[1], true);
+    assert!(pool.plan().is_empty() && told(&mut pool).is_empty());
+    assert_eq!(pool.n_running(), 2);
+    keys.iter().for_each(|&key| pool.hold(key, false));
+    while pool.n_running() > 0 {
+        pool.pass(None).unwrap();
+    }
+    for (prompt, key) in ["The sun", "A dog"].iter().zip(keys) {
+        let Some(Work::Generation(found)) = pool.remove(key) else { panic!("it is there") };
+        let alone = model().generate(prompt, &config).unwrap();
+        assert_eq!(found.text(), alone.text, "{prompt}");
+    }
+}
+
+#[test]
 fn what_a_pool_or_a_reading_cannot_take_is_refused() {
     let mut pool = Pool::new(model());
     let stranger = open().session().into_generation(PROMPT, &config(1, 1)).unwrap();

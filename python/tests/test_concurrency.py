@@ -238,6 +238,8 @@ def interrupted(call: Callable[[], object]) -> float:
         os.kill(os.getpid(), signal.SIGINT)
 
     timer = threading.Timer(0.3, send)
+    # A shell that runs the tests in the background has them ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -245,6 +247,7 @@ def interrupted(call: Callable[[], object]) -> float:
         return time.perf_counter() - sent[0]
     finally:
         timer.cancel()
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")

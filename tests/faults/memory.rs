@@ -13,9 +13,9 @@ use crate::system;
 
 /// Blocks of the models below that are large: weights, activations, logits and caches of a real model
 /// have 1 MiB and more, and these are as much smaller.
-const LARGE: usize = 48 << 10;
+pub(crate) const LARGE: usize = 48 << 10;
 
-const SHAPE: Shape = Shape {
+pub(crate) const SHAPE: Shape = Shape {
     name: "failing",
     architecture: Family::Llama,
     n_layers: 2,

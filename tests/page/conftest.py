@@ -1,7 +1,8 @@
-"""What the tests of the chat page share: a browser, a server that can fail on command, and a page that is watched.
+"""What the tests of the chat page share: a browser, a server that can fail on command, a page.
 
-They want pytest, playwright (`pip install pytest playwright`) and Chromium (Debian: `apt-get install chromium`; elsewhere
-`playwright install chromium`, or CHROMIUM=PATH). Without them they are skipped and say what is missing.
+They want pytest, playwright (`pip install pytest playwright`) and Chromium (Debian: `apt-get
+install chromium`; elsewhere `playwright install chromium`, or CHROMIUM=PATH). Without them they are
+skipped and say what is missing.
 """
 
 import os
@@ -12,7 +13,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from mock_server import MockServer  # noqa: E402
+from mock_server import MockServer
 
 try:
     from playwright.sync_api import Error, expect, sync_playwright
@@ -20,12 +21,18 @@ except ImportError:
     sync_playwright = None
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# The sampling that the page asks for if nobody changes it: the library's own.
+USUAL = {"temperature": 0.7, "top_p": 0.95, "top_k": 40, "repetition_penalty": 1.1}
 # What the browser itself says of an answer that is no success; the page tells it to the person.
 EXPECTED = ("Failed to load resource",)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--require-all", action="store_true", help="what is missing here is a failure and not skipped")
+    parser.addoption(
+        "--require-all",
+        action="store_true",
+        help="what is missing here is a failure and not skipped",
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -40,13 +47,18 @@ def pytest_runtest_makereport(item):
 def browser():
     if sync_playwright is None:
         pytest.skip("skipped: playwright is absent (pip install playwright)")
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    path = (
+        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    )
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if root else [])
+            browser = playwright.chromium.launch(
+                executable_path=path, args=["--no-sandbox"] if root else []
+            )
         except Error as error:
-            pytest.skip(f"skipped: Chromium is absent (apt-get install chromium): {str(error).splitlines()[0]}")
+            reason = str(error).splitlines()[0]
+            pytest.skip(f"skipped: Chromium is absent (apt-get install chromium): {reason}")
         expect.set_options(timeout=10_000)
         yield browser
         browser.close()
@@ -67,7 +79,10 @@ def server(running_server):
 
 @pytest.fixture
 def open_page(browser, server):
-    """Opens the page in a fresh browser. At the end: no error, no blocked content, and no request to elsewhere happened."""
+    """Opens the page in a fresh browser.
+
+    At the end there was no error, no blocked content, and no request to elsewhere.
+    """
     pages = []
 
     def open_page(address=None, context=None, **options):

@@ -1,6 +1,7 @@
-"""A server that speaks as halfbyte-server does, for what the real one does not do on command: failing, stalling, hostile answers.
+"""A server that speaks as halfbyte-server does, and does on command what the real one does not.
 
-A question chooses the answer: `ANSWERS` names them. `python mock_server.py [PORT]` lets a person look at the page without a model.
+It fails, stalls and answers with hostile text. A question chooses the answer: `ANSWERS` names them.
+`python mock_server.py [PORT]` lets a person look at the page without a model.
 """
 
 import json
@@ -14,18 +15,22 @@ PAGE = pathlib.Path(__file__).resolve().parents[2] / "crates" / "halfbyte-server
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 # As strict as the page allows: no markup from text, nothing from elsewhere.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
 CONTEXT = 512
 
 HOSTILE = """Hello <img src=x onerror="window.hacked=1"> and <script>window.hacked=2</script>
 
-[click me](javascript:window.hacked=3) [also](  JaVaScRiPt:window.hacked=4 ) [data](data:text/html,<script>window.hacked=5</script>)
+[click me](javascript:window.hacked=3) [also](  JaVaScRiPt:window.hacked=4 )
+[data](data:text/html,<script>window.hacked=5</script>)
 ![image](http://elsewhere.example/track.png) ![x](x" onerror="window.hacked=6)
 
-<iframe src="http://elsewhere.example/"></iframe> <svg onload=window.hacked=7> <a href="javascript:window.hacked=8">x</a>
-<javascript:window.hacked=9> [vb](vbscript:x) [file](file:///etc/passwd) [rel](/v1/models) [tab](java\tscript:window.hacked=10)
+<iframe src="http://elsewhere.example/"></iframe> <svg onload=window.hacked=7>
+<a href="javascript:window.hacked=8">x</a>
+<javascript:window.hacked=9> [vb](vbscript:x) [file](file:///etc/passwd) [rel](/v1/models)
+[tab](java\tscript:window.hacked=10)
 
 ```html"><img src=x onerror=window.hacked=11>
 </code></pre><script>window.hacked=12</script>
@@ -62,13 +67,23 @@ fn main() {
 | 8 | 256 |
 """
 
-STORY = ("Once upon a time there was a little boat that lived on a quiet river. Every morning it listened to the gulls, who told of the "
-         "wide and shining sea.\n\n\"One day I will see it,\" said the boat. And so, when the rain had filled the river to its brim, it let go "
-         "of the old wooden pier and went.")
+STORY = (
+    "Once upon a time there was a little boat that lived on a quiet river. Every morning it "
+    'listened to the gulls, who told of the wide and shining sea.\n\n"One day I will see it," said '
+    "the boat. And so, when the rain had filled the river to its brim, it let go of the old wooden "
+    "pier and went."
+)
 
-ANSWERS = {"hostile": HOSTILE, "markdown": MARKDOWN,
-           "huge": "word *and* `code` " * 60_000, "stars": "*a **b _c [d](" * 72_000,
-           "unbroken": "x" * 1_000_000, "list": "- a\n" * 250_000, "code": "```\n" + "    let mut value = table[index] + 1;\n" * 27_000, "rows": "| a | b |\n|---|---|\n" * 50_000}
+ANSWERS = {
+    "hostile": HOSTILE,
+    "markdown": MARKDOWN,
+    "huge": "word *and* `code` " * 60_000,
+    "stars": "*a **b _c [d](" * 72_000,
+    "unbroken": "x" * 1_000_000,
+    "list": "- a\n" * 250_000,
+    "code": "```\n" + "    let mut value = table[index] + 1;\n" * 27_000,
+    "rows": "| a | b |\n|---|---|\n" * 50_000,
+}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -81,7 +96,16 @@ class Handler(BaseHTTPRequestHandler):
         name = self.path.split("?")[0].lstrip("/") or "index.html"
         if name == "v1/models":
             if self.allowed():
-                self.json(200, {"object": "list", "data": [{"id": model, "object": "model", "context_length": CONTEXT} for model in self.server.models]})
+                self.json(
+                    200,
+                    {
+                        "object": "list",
+                        "data": [
+                            {"id": model, "object": "model", "context_length": CONTEXT}
+                            for model in self.server.models
+                        ],
+                    },
+                )
         elif name == "health":
             self.json(200, {"status": "ok"})
         elif (PAGE / name).is_file() and "/" not in name:
@@ -111,7 +135,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def allowed(self):
         if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
-            self.json(401, {"error": {"message": "the API key is missing or wrong", "code": "invalid_api_key"}})
+            self.json(
+                401,
+                {
+                    "error": {
+                        "message": "the API key is missing or wrong",
+                        "code": "invalid_api_key",
+                    }
+                },
+            )
             return False
         return True
 
@@ -132,7 +164,11 @@ class Handler(BaseHTTPRequestHandler):
         if failures and (status := failures.pop(0)) is not None:
             code = "context_length_exceeded" if status == 400 else None
             headers = [("Retry-After", "3")] if status == 429 else []
-            self.json(status, {"error": {"message": f"asked to fail with {status}", "code": code}}, headers)
+            self.json(
+                status,
+                {"error": {"message": f"asked to fail with {status}", "code": code}},
+                headers,
+            )
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -145,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def stream(self, word, text, prompt):
         size = 5000 if len(text) > 10_000 else 6
-        pieces = [text[at:at + size] for at in range(0, len(text), size)]
+        pieces = [text[at : at + size] for at in range(0, len(text), size)]
         if word == "wait":
             time.sleep(3.5)
         for at, piece in enumerate(pieces):
@@ -155,16 +191,26 @@ class Handler(BaseHTTPRequestHandler):
                 self.event("{this is no JSON")
                 return
             if word == "die" and at == 5:
-                self.event(json.dumps({"error": {"message": "the model failed", "type": "server_error"}}))
+                self.event(
+                    json.dumps({"error": {"message": "the model failed", "type": "server_error"}})
+                )
                 return
-            self.event(json.dumps({"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}))
+            self.event(
+                json.dumps(
+                    {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}
+                )
+            )
             if word == "slow":
                 time.sleep(0.15)
             elif size == 6:
                 time.sleep(self.server.pause)
         reason = "length" if word == "limit" else "stop"
         self.event(json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}))
-        usage = {"prompt_tokens": prompt, "completion_tokens": len(pieces), "total_tokens": prompt + len(pieces)}
+        usage = {
+            "prompt_tokens": prompt,
+            "completion_tokens": len(pieces),
+            "total_tokens": prompt + len(pieces),
+        }
         self.event(json.dumps({"choices": [], "usage": usage}))
         self.event("[DONE]")
 
@@ -174,7 +220,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class MockServer(ThreadingHTTPServer):
-    """Listens on 127.0.0.1. `failures` are statuses that the next chat requests get; None lets one pass."""
+    """Listens on 127.0.0.1.
+
+    `failures` are statuses that the next chat requests get; None lets one pass.
+    """
 
     daemon_threads = True
 

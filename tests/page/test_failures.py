@@ -1,4 +1,4 @@
-"""What the page does when the server, the network or the browser's storage fails: it says so, and loses nothing."""
+"""The server, the network or the browser's storage fails: the page says so, and loses nothing."""
 
 import re
 
@@ -6,7 +6,13 @@ import pytest
 from conftest import answered, ask, texts
 from playwright.sync_api import expect
 
-REFUSALS = {429: "Try again in 3 s", 503: "It says: asked to fail with 503", 500: "asked to fail with 500", 413: "too much text", 422: "asked to fail with 422"}
+REFUSALS = {
+    429: "Try again in 3 s",
+    503: "It says: asked to fail with 503",
+    500: "asked to fail with 500",
+    413: "too much text",
+    422: "asked to fail with 422",
+}
 
 
 @pytest.mark.parametrize("status", REFUSALS)
@@ -21,7 +27,14 @@ def test_a_refusal_is_told_and_tried_again(page, server, status):
     expect(page.locator(".branches")).to_have_count(0)  # an empty failure is replaced
 
 
-@pytest.mark.parametrize(("word", "told"), [("break", "The answer broke off"), ("garble", "could not be read"), ("die", "the model failed")])
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("break", "The answer broke off"),
+        ("garble", "could not be read"),
+        ("die", "the model failed"),
+    ],
+)
 def test_a_stream_that_fails_keeps_its_part(page, word, told):
     ask(page, word)
     expect(page.locator(".problem")).to_contain_text(told)
@@ -45,7 +58,9 @@ def test_a_page_that_starts_without_its_server_connects_later(open_page, browser
     context = browser.new_context()
     context.route("**/v1/models", lambda route: route.abort())
     page = open_page(context=context)
-    expect(page.locator("#connection")).to_contain_text("Look whether halfbyte serve is still running")
+    expect(page.locator("#connection")).to_contain_text(
+        "Look whether halfbyte serve is still running"
+    )
     context.unroute("**/v1/models")
     page.get_by_role("button", name="Try again").click()
     expect(page.locator("#connection")).to_be_hidden()
@@ -89,7 +104,9 @@ def test_a_full_context_offers_to_leave_out_the_oldest(page, server):
     expect(page.locator(".problem")).to_have_count(0)
     sent = server.chats()[-1]["messages"]
     assert len(sent) < 5 and sent[0]["role"] == "user" and sent[-1]["content"] == "Third"
-    expect(page.locator(".is-last .stats")).to_contain_text(re.compile(r"without the oldest \d messages$"))
+    expect(page.locator(".is-last .stats")).to_contain_text(
+        re.compile(r"without the oldest \d messages$")
+    )
     assert len(texts(page)) == 6  # left out of the request, not of the page
 
 
@@ -156,24 +173,40 @@ def test_damaged_records_are_left_out_and_left_alone(page):
     page.evaluate("""() => new Promise((resolve) => {
         const opening = indexedDB.open('halfbyte-chat', 1);
         opening.onsuccess = () => {
-            const table = opening.result.transaction('conversations', 'readwrite').objectStore('conversations');
+            const change = opening.result.transaction('conversations', 'readwrite');
+            const table = change.objectStore('conversations');
             table.put({ id: 'bad', messages: [{ parent: 0, role: 'user', text: 'x' }] });
-            table.put({ id: 'worse', messages: 'none' }).onsuccess = () => { opening.result.close(); resolve(); };
+            table.put({ id: 'worse', messages: 'none' }).onsuccess = () => {
+                opening.result.close();
+                resolve();
+            };
         };
     })""")
-    page.evaluate("localStorage.setItem('halfbyte.drafts', '{broken'); localStorage.setItem('halfbyte.defaults', '[7]'); localStorage.setItem('halfbyte.theme', '3')")
+    page.evaluate("""() => {
+        localStorage.setItem('halfbyte.drafts', '{broken');
+        localStorage.setItem('halfbyte.defaults', '[7]');
+        localStorage.setItem('halfbyte.theme', '3');
+    }""")
     page.reload()
     expect(page.locator(".toast")).to_contain_text("2 kept conversations could not be read")
     assert texts(page, "from-user") == ["Good one"]
-    count = """() => new Promise((resolve) => { const opening = indexedDB.open('halfbyte-chat', 1);
-        opening.onsuccess = () => opening.result.transaction('conversations').objectStore('conversations').count().onsuccess = (e) => resolve(e.target.result); })"""
+    count = """() => new Promise((resolve) => {
+        const opening = indexedDB.open('halfbyte-chat', 1);
+        opening.onsuccess = () => {
+            const table = opening.result.transaction('conversations').objectStore('conversations');
+            table.count().onsuccess = (e) => resolve(e.target.result);
+        };
+    })"""
     assert page.evaluate(count) == 3
 
 
 def test_a_full_store_loses_nothing_silently(page, server):
     """As browsers say it: each request succeeds, and the transaction fails at its end."""
     session = page.context.new_cdp_session(page)
-    session.send("Storage.overrideQuotaForOrigin", {"origin": server.address.rstrip("/"), "quotaSize": 200_000})
+    session.send(
+        "Storage.overrideQuotaForOrigin",
+        {"origin": server.address.rstrip("/"), "quotaSize": 200_000},
+    )
     ask(page, "x" * 3_000_000)
     expect(page.locator(".toast")).to_contain_text("no room")
     session.send("Storage.overrideQuotaForOrigin", {"origin": server.address.rstrip("/")})
@@ -183,9 +216,14 @@ def test_a_full_store_loses_nothing_silently(page, server):
     assert [len(text) for text in texts(page, "from-user")] == [3_000_000]
 
 
-NO_ROOM = "IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError'); }"
-NO_STORE = "Object.defineProperty(window, 'indexedDB', { get() { throw new DOMException('forbidden', 'SecurityError'); } });" \
-    "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('forbidden', 'SecurityError'); } });"
+NO_ROOM = (
+    "IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError'); }"
+)
+NO_STORE = """
+    const get = () => { throw new DOMException('forbidden', 'SecurityError'); };
+    Object.defineProperty(window, 'indexedDB', { get });
+    Object.defineProperty(window, 'localStorage', { get });
+"""
 
 
 @pytest.mark.parametrize(("script", "told"), [(NO_ROOM, "no room"), (NO_STORE, "keeps nothing")])

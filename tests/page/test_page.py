@@ -3,12 +3,9 @@
 import json
 import re
 
-from conftest import answered, ask, texts
+from conftest import USUAL, answered, ask, texts
 from mock_server import STORY
 from playwright.sync_api import expect
-
-BIG = 1_000_001
-USUAL = {"temperature": 0.7, "top_p": 0.95, "top_k": 40, "repetition_penalty": 1.1}  # as the library's own
 
 
 def test_a_question_is_answered_and_measured(page, server):
@@ -16,13 +13,24 @@ def test_a_question_is_answered_and_measured(page, server):
     ask(page, "Tell me a story")
     assert texts(page, "from-user") == ["Tell me a story"]
     assert re.sub(r"\s+", " ", texts(page, "from-model")[0]) == re.sub(r"\s+", " ", STORY)
-    expect(page.locator(".is-last .stats")).to_have_text(re.compile(r"^\d+ tokens · [\d.]+ tokens/s$"))
+    expect(page.locator(".is-last .stats")).to_have_text(
+        re.compile(r"^\d+ tokens · [\d.]+ tokens/s$")
+    )
     expect(page.locator("#meter-text")).to_have_text(re.compile(r"^\d+ of 512 tokens$"))
     [sent] = server.chats()
-    assert sent == {"model": "stories-q4_0", "messages": [{"role": "user", "content": "Tell me a story"}], "stream": True,
-                    "stream_options": {"include_usage": True}, **USUAL}
+    assert sent == {
+        "model": "stories-q4_0",
+        "messages": [{"role": "user", "content": "Tell me a story"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **USUAL,
+    }
     ask(page, "And then?")
-    assert [message["role"] for message in server.chats()[1]["messages"]] == ["user", "assistant", "user"]
+    assert [message["role"] for message in server.chats()[1]["messages"]] == [
+        "user",
+        "assistant",
+        "user",
+    ]
     assert server.chats()[1]["messages"][1]["content"] == STORY
 
 
@@ -56,7 +64,10 @@ def test_escape_in_a_field_that_needs_it_stops_no_answer(page):
     page.locator("#search").fill("words")
     page.keyboard.press("Escape")
     expect(page.locator("#search")).to_have_value("")
-    page.evaluate("document.getElementById('input').dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', isComposing: true, bubbles: true }))")
+    page.evaluate("""() => {
+        const key = { key: 'Escape', isComposing: true, bubbles: true };
+        document.getElementById('input').dispatchEvent(new KeyboardEvent('keydown', key));
+    }""")
     expect(page.locator("#stop")).to_be_visible()
     page.keyboard.press("Escape")
     answered(page)
@@ -169,8 +180,15 @@ def test_conversations_are_found_renamed_deleted_and_restored(page):
 def test_settings_are_sent_kept_and_reset(page, server):
     page.locator("#settings-open").click()
     page.get_by_label("System prompt").fill("You are terse.")
-    for label, value in {"Temperature": "0.25", "Top p": "0.9", "Top k": "12", "Min p": "0.05", "Repeat penalty": "1.15",
-                         "Longest answer": "99", "Seed": "7"}.items():
+    for label, value in {
+        "Temperature": "0.25",
+        "Top p": "0.9",
+        "Top k": "12",
+        "Min p": "0.05",
+        "Repeat penalty": "1.15",
+        "Longest answer": "99",
+        "Seed": "7",
+    }.items():
         page.get_by_label(label).fill(value)
     page.get_by_label("Top k").fill("-3")
     expect(page.locator("#hint-top_k")).to_have_text("A whole number from 0 to 1000, please.")
@@ -199,55 +217,6 @@ def test_one_of_several_models_can_be_chosen(open_page, server):
     assert server.chats()[0]["model"] == "large"
 
 
-def test_files_go_along_once(page, server):
-    page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"line one\n```\nline two\n"})
-    expect(page.locator(".chip")).to_contain_text("notes.txt")
-    ask(page, "What is in it?")
-    content = server.chats()[0]["messages"][0]["content"]
-    assert content == "File notes.txt:\n````\nline one\n```\nline two\n````\n\nWhat is in it?"
-    expect(page.locator(".chip")).to_have_count(0)
-    expect(page.locator("details.file")).to_contain_text("notes.txt")
-
-
-def test_files_that_cannot_go_along_are_refused_with_a_reason(page):
-    page.locator("#file").set_input_files([
-        {"name": "big.txt", "mimeType": "text/plain", "buffer": b"x" * BIG},
-        {"name": "photo.png", "mimeType": "image/png", "buffer": b"\x89PNG\0\xff"},
-    ])
-    expect(page.locator(".toast")).to_contain_text("at most 1.0 MB can go along")
-    expect(page.locator(".toast")).to_contain_text("photo.png is not a text file in UTF-8")
-    expect(page.locator(".chip")).to_have_count(0)
-
-
-def test_every_refused_file_has_its_reason(page):
-    page.locator("#file").set_input_files([{"name": f"{i}.bin", "mimeType": "x/y", "buffer": b"\0"} for i in range(9)])
-    expect(page.locator(".toast")).to_contain_text("0.bin is not a text file")
-    expect(page.locator(".toast")).to_contain_text("3 more files cannot go along either.")
-
-
-def test_files_and_an_open_edit_wait_for_their_conversation(page, server):
-    ask(page, "Hello")
-    page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"text"})
-    expect(page.locator(".chip")).to_have_count(1)
-    page.locator(".from-user").hover()
-    page.locator(".from-user").get_by_role("button", name="Edit message").click()
-    page.get_by_role("textbox", name="Edit message").fill("Not yet sent")
-    page.locator("#new").click()
-    expect(page.locator(".chip")).to_have_count(0)
-    page.locator("#file").set_input_files({"name": "other.txt", "mimeType": "text/plain", "buffer": b"other"})
-    page.locator("#input").fill("a draft")
-    page.get_by_role("button", name="Write a story about a girl").click()
-    answered(page)
-    expect(page.locator("#input")).to_have_value("a draft")
-    expect(page.locator(".chip")).to_contain_text("other.txt")
-    assert server.chats()[-1]["messages"] == [{"role": "user", "content": "Write a story about a girl and her garden."}]
-    page.locator(".item-name", has_text="Hello").click()
-    expect(page.locator(".chip")).to_contain_text("notes.txt")
-    expect(page.get_by_role("textbox", name="Edit message")).to_have_value("Not yet sent")
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#input")).to_be_focused()
-
-
 def test_a_deleted_conversation_takes_its_own_draft_and_no_other(page):
     ask(page, "Hello")
     page.locator("#input").fill("its own draft")
@@ -259,7 +228,9 @@ def test_a_deleted_conversation_takes_its_own_draft_and_no_other(page):
     page.get_by_role("button", name="Delete Hello").click()
     expect(page.locator("#input")).to_have_value("my long draft")
     page.wait_for_timeout(400)
-    assert json.loads(page.evaluate("localStorage.getItem('halfbyte.drafts')")) == {"new": "my long draft"}
+    assert json.loads(page.evaluate("localStorage.getItem('halfbyte.drafts')")) == {
+        "new": "my long draft"
+    }
     page.get_by_role("button", name="Undo").click()
     expect(page.locator("#input")).to_have_value("its own draft")
     page.locator("#new").click()
@@ -273,62 +244,25 @@ def test_what_is_typed_before_the_page_is_ready_stays(open_page, browser, server
     page.locator("#input").fill("kept")
     page.wait_for_timeout(400)
     # A browser that takes its time to open the store.
-    context.add_init_script("""const { open } = IDBFactory.prototype; IDBFactory.prototype.open = function (...all) {
-        document.getElementById('input').focus(); document.execCommand('insertText', false, 'typed early'); return open.apply(this, all); }""")
+    context.add_init_script("""
+        const { open } = IDBFactory.prototype;
+        IDBFactory.prototype.open = function (...all) {
+            document.getElementById('input').focus();
+            document.execCommand('insertText', false, 'typed early');
+            return open.apply(this, all);
+        };
+    """)
     page.reload()
     expect(page.locator("#input")).to_have_value("kept\ntyped early")
     assert not page.faults
     context.close()
 
 
-def test_a_dropped_file_goes_along(page):
-    transfer = page.evaluate_handle("() => { const t = new DataTransfer(); t.items.add(new File(['hello'], 'dropped.md')); return t; }")
-    page.dispatch_event("main", "dragenter", {"dataTransfer": transfer})
-    expect(page.locator("#drop")).to_be_visible()
-    page.dispatch_event("main", "drop", {"dataTransfer": transfer})
-    expect(page.locator(".chip")).to_contain_text("dropped.md")
-    expect(page.locator("#drop")).to_be_hidden()
-
-
-def test_an_export_is_imported_again(open_page, tmp_path):
-    page = open_page()
-    ask(page, "markdown")
-    page.get_by_role("button", name="Regenerate answer").click()
-    answered(page)
-    with page.expect_download() as download:
-        page.locator("#export").click()
-    file = tmp_path / "export.json"
-    download.value.save_as(file)
-    other = open_page()
-    other.locator("#import-file").set_input_files(file)
-    expect(other.locator(".is-last .count")).to_have_text("2/2")
-    assert texts(other) == texts(page)
-    other.locator("#import-file").set_input_files(file)
-    expect(other.locator(".item")).to_have_count(2)  # never written over
-
-
-def test_files_of_the_terminal_chat_are_read_and_written(page, tmp_path):
-    saved = {"format": "halfbyte chat", "version": 1, "model": "m.gguf", "settings": {"temperature": 0.5, "max_new_tokens": 64, "seed": None}, "messages": [
-        {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]}
-    (tmp_path / "saved.json").write_text(json.dumps(saved))
-    page.locator("#import-file").set_input_files(tmp_path / "saved.json")
-    expect(page.locator(".item")).to_have_count(1)
-    assert texts(page) == ["Hello", "Good day"]
-    page.locator("#settings-open").click()
-    expect(page.get_by_label("Longest answer")).to_have_value("64")
-    page.keyboard.press("Escape")
-    page.locator(".item").hover()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Export Hello").click()
-    download.value.save_as(tmp_path / "export.json")
-    exported = json.loads((tmp_path / "export.json").read_text())
-    assert exported["messages"] == saved["messages"]
-    assert exported["settings"] == {**{name: USUAL[name] for name in ("top_p", "top_k", "repetition_penalty")}, "temperature": 0.5, "max_new_tokens": 64}
-
-
 LONG = """async () => {
     const { checkedConversation, siblings } = await import('./conversation.js');
-    const messages = Array.from({ length: 20000 }, (_, at) => ({ role: at % 2 ? 'assistant' : 'user', text: `${at}`, parent: at === 0 ? null : at - 1 }));
+    const messages = Array.from({ length: 20000 }, (_, at) => ({
+        role: at % 2 ? 'assistant' : 'user', text: `${at}`, parent: at === 0 ? null : at - 1,
+    }));
     const began = performance.now();
     const read = checkedConversation({ messages });
     for (const at of messages.keys()) if (siblings(read, at).length !== 1) return Infinity;
@@ -338,33 +272,6 @@ LONG = """async () => {
 
 def test_a_conversation_costs_its_length_and_not_the_square_of_it(page):
     assert page.evaluate(LONG) < 1000  # milliseconds; the square of it took five seconds
-
-
-def test_settings_without_a_place_in_the_page_are_named(page, tmp_path):
-    settings = {"temperature": 0.5, "typical_p": 0.9, "presence_penalty": 0.0, "stop": ["."], "logit_bias": {}, "max_new_tokens": 2_000_000, "seed": None}
-    (tmp_path / "saved.json").write_text(json.dumps({"settings": settings, "messages": [{"role": "user", "content": "Hello"}]}))
-    page.locator("#import-file").set_input_files(tmp_path / "saved.json")
-    expect(page.locator(".toast")).to_contain_text("left out: typical_p, stop, max_new_tokens.")
-
-
-def test_an_import_that_is_none_changes_nothing(page, tmp_path):
-    good = {"messages": [{"parent": None, "role": "user", "text": "hi"}]}
-    cases = {
-        "{": "is not a JSON file",
-        "[1]": "holds no conversations",
-        json.dumps({"format": "another", "messages": []}): "holds no conversations",
-        json.dumps({"format": "halfbyte chat", "version": 2, "conversations": []}): "newer version",
-        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [good, {"messages": [{"parent": 0, "role": "user", "text": ""}]}]}):
-            "conversation 2: message 1: parent must be the number of an earlier message. Nothing was imported.",
-        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [{"messages": [{"role": "system", "text": ""}]}]}): "role must be",
-        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [{"messages": {"length": 1e9}}]}): "messages must be a list",
-        json.dumps({"format": "halfbyte chat", "version": 1, "conversations": [{"messages": [{"role": "user", "text": 5}]}]}): "text must be a text",
-    }
-    for content, complaint in cases.items():
-        (tmp_path / "bad.json").write_text(content)
-        page.locator("#import-file").set_input_files(tmp_path / "bad.json")
-        expect(page.locator(".toast").last).to_contain_text(complaint)
-    expect(page.locator(".item")).to_have_count(0)
 
 
 def test_waiting_for_a_long_prompt_is_counted(page):

@@ -1,4 +1,7 @@
-"""The page and the server that is shipped, with the model that is inside it. HALFBYTE=PATH names the command; else target/ is looked into."""
+"""The page and the server that is shipped, with the model that is inside it.
+
+HALFBYTE=PATH names the command; else target/ is looked into.
+"""
 
 import contextlib
 import os
@@ -16,10 +19,16 @@ from playwright.sync_api import expect
 
 
 def command():
-    places = [os.environ.get("HALFBYTE"), ROOT / "target/release/halfbyte", ROOT / "target/debug/halfbyte"]
+    places = [
+        os.environ.get("HALFBYTE"),
+        ROOT / "target/release/halfbyte",
+        ROOT / "target/debug/halfbyte",
+    ]
     for place in places:
-        if place and pathlib.Path(place).is_file() and not subprocess.run([place, "serve", "--help"], capture_output=True, check=False).returncode:
-            return place
+        if place and pathlib.Path(place).is_file():
+            told = subprocess.run([place, "serve", "--help"], capture_output=True, check=False)
+            if told.returncode == 0:
+                return place
     pytest.skip("skipped: no halfbyte command that serves (cargo build, or HALFBYTE=PATH)")
 
 
@@ -34,7 +43,11 @@ def serving(*options):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen([command(), "serve", "--port", str(port), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [command(), "serve", "--port", str(port), *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     address = f"http://127.0.0.1:{port}/"
     try:
         for _ in range(300):
@@ -60,7 +73,9 @@ def test_the_embedded_model_answers_stops_and_answers_again(open_page, address):
     ask(page, "Write a story about a small boat that wants to see the sea.")
     [first] = texts(page, "from-model")
     assert len(first.split()) > 10
-    expect(page.locator(".is-last .stats")).to_have_text(re.compile(r"^\d+ tokens · [\d.]+ tokens/s$"))
+    expect(page.locator(".is-last .stats")).to_have_text(
+        re.compile(r"^\d+ tokens · [\d.]+ tokens/s$")
+    )
     page.get_by_role("button", name="Regenerate answer").click()
     answered(page)
     assert texts(page, "from-model") == [first], "the same seed gives the same answer"

@@ -1,4 +1,7 @@
-"""Two windows of the page, which share one store: neither loses, hides or repeats what the other one does."""
+"""Two windows of the page, which share one store.
+
+Neither loses, hides or repeats what the other one does.
+"""
 
 import pytest
 from conftest import answered, ask, texts
@@ -69,7 +72,8 @@ def test_an_answer_whose_window_is_gone_is_cut(two):
 def test_what_both_windows_say_at_once_is_kept_by_both(two):
     first, second = two("Hello")
     for page, text in ((first, "From the first"), (second, "From the second")):
-        page.evaluate("BroadcastChannel.prototype.postMessage = () => {}")  # they hear of each other too late
+        # They hear of each other too late.
+        page.evaluate("BroadcastChannel.prototype.postMessage = () => {}")
         page.locator("#input").fill(text)
     for page in (first, second):
         page.locator("#send").click()
@@ -144,24 +148,34 @@ def test_each_tab_comes_back_to_its_own_conversation(two):
 
 
 MERGE = """async () => {
-    const { addMessage, checkedConversation, newConversation, shownPath } = await import('./conversation.js');
+    const { addMessage, checkedConversation, newConversation, shownPath } =
+        await import('./conversation.js');
     const { merge } = await import('./merge.js');
     const seen = (c) => JSON.stringify(shownPath(c).map((at) => c.messages[at].text));
-    const all = (c) => c.messages.map((m) => [m.text, m.parent === null ? null : c.messages[m.parent].text]).sort().join();
+    const above = (c, m) => m.parent === null ? null : c.messages[m.parent].text;
+    const all = (c) => c.messages.map((m) => [m.text, above(c, m)]).sort().join();
     for (let seed = 1; seed <= 300; seed += 1) {
         let state = seed;
-        const next = (below) => { state = (state * 1664525 + 1013904223) % 4294967296; return Math.floor(state / 4294967296 * below); };
+        const next = (below) => {
+            state = (state * 1664525 + 1013904223) % 4294967296;
+            return Math.floor(state / 4294967296 * below);
+        };
         const copies = [newConversation()];
         copies.push(structuredClone(copies[0]));
         for (let step = 0; step < 40; step += 1) {
             const own = copies[next(2)];
-            const parent = own.messages.length > 0 && next(4) > 0 ? next(own.messages.length) : null;
-            addMessage(own, parent, { role: next(2) ? 'user' : 'assistant', text: `${seed}.${step}` });
-            if (next(4) === 0) merge(own, checkedConversation(structuredClone(copies[1 - copies.indexOf(own)])));
+            const { length } = own.messages;
+            const parent = length > 0 && next(4) > 0 ? next(length) : null;
+            const role = next(2) ? 'user' : 'assistant';
+            addMessage(own, parent, { role, text: `${seed}.${step}` });
+            const other = copies[1 - copies.indexOf(own)];
+            if (next(4) === 0) merge(own, checkedConversation(structuredClone(other)));
         }
         merge(copies[0], checkedConversation(structuredClone(copies[1])));
         merge(copies[1], checkedConversation(structuredClone(copies[0])));
-        if (copies[0].messages.length !== 40 || all(copies[0]) !== all(copies[1])) return { seed, lost: copies.map(all) };
+        if (copies[0].messages.length !== 40 || all(copies[0]) !== all(copies[1])) {
+            return { seed, lost: copies.map(all) };
+        }
         if (seen(copies[0]) !== seen(copies[1])) return { seed, shown: copies.map(seen) };
         if (merge(copies[0], copies[1])) return { seed, again: true };
         checkedConversation(copies[0]);

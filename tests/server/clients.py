@@ -1,7 +1,7 @@
 """Many clients at once: the same answers as alone, and how fast.
 
-HALFBYTE_URL is the server's address. Prints tokens per second of one client and of all together, and
-how long a short prompt's first token takes meanwhile.
+HALFBYTE_URL is the server's address. Prints tokens per second of one client and of all together,
+and how long a short prompt's first token takes meanwhile.
 """
 
 import argparse
@@ -94,10 +94,13 @@ def main() -> None:
         delays.append(first_token("Hello"))
         time.sleep(0.5)
     print(f"{len(alone)} answers are bit for bit those given alone")
-    print(f"one client: {one:.1f} tokens/s; {args.clients}: {all_of_them:.1f} ({all_of_them / one:.2f}x)")
+    times = all_of_them / one
+    print(f"one client: {one:.1f} tokens/s; {args.clients}: {all_of_them:.1f} ({times:.2f}x)")
     delays.sort()
     middle = delays[len(delays) // 2]
-    print(f"first token of a short prompt meanwhile: median {middle:.3f} s, worst {delays[-1]:.3f} s")
+    print(
+        f"first token of a short prompt meanwhile: median {middle:.3f} s, worst {delays[-1]:.3f} s"
+    )
 
 
 main()

@@ -75,7 +75,9 @@ def main() -> None:
                 assert str(greedy) == str(other), (task, mine["doc_id"], greedy, other)
                 n, worst = n + 1, max(worst, difference)
     assert n > cut, (n, cut)
-    print(f"{n} log-likelihoods of {len(ours)} tasks differ by {worst:.2e} at most ({cut} were cut)")
+    print(
+        f"{n} log-likelihoods of {len(ours)} tasks differ by {worst:.2e} at most ({cut} were cut)"
+    )
 
 
 def too_long(lm: HalfbyteLM, sample: dict) -> bool:

@@ -110,11 +110,11 @@ def wrong_json(random: random.Random, known: dict[str, list[str]]) -> tuple[str,
 def monsters() -> list[tuple[str, bytes]]:
     deep = b"[" * 100_000 + b"]" * 100_000
     grammar = "start: " + "(" * 60_000 + '"a"' + ")" * 60_000
-    schema = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+    endless = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
     pattern = {"type": "string", "pattern": "(((a{1,99}){1,99}){1,99}){1,99}"}
     found = [("/v1/completions", b'{"prompt":' + deep + b"}")]
     found.append(("/v1/completions", json.dumps({"prompt": "A", "grammar": grammar}).encode()))
-    for schema in (schema, pattern, {"anyOf": [{"pattern": ".*" * 5000}]}, {"type": 3}):
+    for schema in (endless, pattern, {"anyOf": [{"pattern": ".*" * 5000}]}, {"type": 3}):
         format = {"type": "json_schema", "json_schema": {"schema": schema}}
         body = {"messages": MESSAGES, "response_format": format, "max_tokens": 1}
         found.append(("/v1/chat/completions", json.dumps(body).encode()))
@@ -158,7 +158,13 @@ def main() -> None:
     for i in range(N):
         if i % 20 == 7:
             noise = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 200)))
-            count(raw(rng.choice([noise, b"GET " + noise, b"POST / HTTP/1.1\r\n" + noise]) + b"\r\n\r\n"), noise)
+            count(
+                raw(
+                    rng.choice([noise, b"GET " + noise, b"POST / HTTP/1.1\r\n" + noise])
+                    + b"\r\n\r\n"
+                ),
+                noise,
+            )
         else:
             path, body = wrong_json(rng, known)
             kind = "application/json" if i % 50 else "text/plain"

@@ -13,7 +13,9 @@ mod package_test;
 mod page_test;
 mod process;
 mod python;
+mod sbom;
 mod server_test;
+mod soak;
 mod test;
 mod wheels;
 
@@ -66,12 +68,16 @@ enum Command {
     CSpeed(capi::speed::Args),
     /// Run other people's programs, such as OpenAI's SDKs, against a server.
     ServerTest(server_test::Args),
+    /// Load the Python package and the server for an hour, and see what is left in memory.
+    Soak(soak::Args),
     /// Run the chat page's tests in a browser.
     PageTest(page_test::Args),
     /// Build the Python package in place, compare its stubs and run its tests.
     Python(python::Args),
     /// Build the Python package's wheels for Linux and its source distribution into `dist/`.
     Wheels(wheels::Args),
+    /// List what the shipped things are made of (SBOM) into `dist/sbom/`.
+    Sbom,
     /// Write a GGUF model of a real shape with seeded random weights.
     Synth {
         /// `NAME --type ENCODING -o FILE [--seed N]`; `--help` lists the shapes.
@@ -93,9 +99,11 @@ fn main() -> anyhow::Result<()> {
         Command::CTest(args) => capi::test::run(&root, args),
         Command::CSpeed(args) => capi::speed::run(&root, &args),
         Command::ServerTest(args) => server_test::run(&root, args),
+        Command::Soak(args) => soak::run(&root, &args),
         Command::PageTest(args) => page_test::run(&root, &args),
         Command::Python(args) => python::run(&root, &args),
         Command::Wheels(args) => wheels::run(&root, &args),
+        Command::Sbom => sbom::run(&root),
         Command::Synth { args } => {
             // The generator needs the library, which xtask itself does without; the whole
             // workspace is selected so that the features, and so candle, are those of every build.

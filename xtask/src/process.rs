@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 /// Runs a program that is not cargo with this program's terminal.
 pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
@@ -17,6 +17,13 @@ pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
         bail!("`{shown}` failed ({status})");
     }
     Ok(())
+}
+
+/// The standard output of git in `root`.
+pub(crate) fn git(root: &Path, args: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new("git").args(args).current_dir(root).output().context("git")?;
+    ensure!(output.status.success(), "git: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// One call of cargo in the workspace's root.
@@ -78,8 +85,13 @@ impl Cargo {
     }
 
     /// Runs it and returns its standard output.
-    pub(crate) fn output(mut self) -> anyhow::Result<String> {
+    pub(crate) fn output(self) -> anyhow::Result<String> {
         println!("$ {}", self.shown);
+        self.silent_output()
+    }
+
+    /// As [`output`](Self::output), without a word about it.
+    pub(crate) fn silent_output(mut self) -> anyhow::Result<String> {
         let output =
             self.command.stderr(Stdio::inherit()).output().with_context(|| self.shown.clone())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

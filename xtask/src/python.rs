@@ -72,7 +72,7 @@ pub(crate) fn run_if_python(root: &Path) -> anyhow::Result<()> {
 }
 
 /// Builds the extension and lays it into the package; returns the built library.
-fn build(root: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn build(root: &Path) -> anyhow::Result<PathBuf> {
     // The whole workspace with its examples, as the tests are built: another selection of packages
     // or targets has other features, and would compile candle a second time. The stubs'
     // descriptions touch only pyo3.

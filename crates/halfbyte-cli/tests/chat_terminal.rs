@@ -315,12 +315,41 @@ fn ctrl_z_stops_the_program_until_it_is_wanted_again() {
     person.sees(PASTE_ON).types("k 3\r").sees("top_k 3\r\n").sees(PASTE_ON).types(CTRL_D);
     assert!(person.leaves().contains("over"));
 
+    // Stopped as it is, it can be ended.
+    let line = "set -m; \"$@\"; kill %1; kill -CONT %1; \
+                for _ in 1 2 3 4 5 6 7 8 9; do wait %1; status=$?; \
+                test $status = 143 && break; sleep 1; done; echo status $status";
+    let mut person = Person::start_by(line, home.path(), 80, ENDLESS);
+    person.sees(PASTE_ON).types("/set top_").types(CTRL_Z).sees("status 143");
+    person.leaves();
+
     // And while it answers.
+    let line = "set -m; \"$@\"; echo out; fg; echo over";
     let mut person = Person::start_by(line, home.path(), 80, ENDLESS);
     person.sees(PASTE_ON).types("Tell me a story.\r").sees("\n").sees(" ").sees(" ");
     person.types(CTRL_Z).sees("out").sees(" ").sees(" ").types(CTRL_C).sees("(stopped)");
     person.sees(PASTE_ON).types(CTRL_D);
     assert!(person.leaves().contains("over"));
+}
+
+#[test]
+fn an_end_from_outside_gives_the_terminal_back() {
+    let home = home();
+    let line = "sh -c 'echo pid $$; exec \"$@\"' sh \"$@\"; echo status $?; stty -a; echo over";
+    for (signal, status) in [("TERM", "status 143"), ("HUP", "status 129")] {
+        let mut person = Person::start_by(line, home.path(), 80, &["-n", "1"]);
+        let pid = person.terminal.exp_regex(r"pid \d+").expect("the pid").1;
+        person.sees(PASTE_ON).types("half a li").sees("li");
+        let pid = pid.trim_start_matches("pid ");
+        let kill = Command::new("kill").args(["-s", signal, pid]).status();
+        assert!(kill.expect("kill").success());
+        person.sees("\x1b[?2004l").sees(status);
+        let told = person.leaves();
+        let settings: Vec<&str> = told.split_whitespace().collect();
+        for setting in ["icanon", "isig", "icrnl"] {
+            assert!(settings.contains(&setting), "{signal}: {told}");
+        }
+    }
 }
 
 #[test]

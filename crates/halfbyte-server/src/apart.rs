@@ -26,13 +26,16 @@ const BODY_KIB: usize = 32 << 10;
 /// So long work waits for a thread.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What may run at a time, and what may be in memory.
-#[derive(Debug)]
+/// What may run at a time, and what may be in memory. Clones share it.
+#[derive(Clone, Debug)]
 pub(crate) struct Threads {
     light: Arc<Semaphore>,
     heavy: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
 }
+
+/// Numbers and short texts that are written in less than a millisecond: not worth another thread.
+pub(crate) const FEW: usize = 1000;
 
 /// How long work takes, as far as one can tell before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,14 +3,15 @@
 //! Grammars come from strangers: their size, the steps and the memory of their parser and the time
 //! to compile them are bounded.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use halfbyte::generate::LogitsProcessor;
 use halfbyte::{Cancel, Model};
 use llguidance::api::TopLevelGrammar;
-use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
+use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 
@@ -67,9 +68,18 @@ pub(crate) struct Compiled {
 }
 
 /// A grammar with its place in one answer.
+///
+/// What may follow depends on the tokens alone, so it can be found out beside a pass, by
+/// [`prepare`](Self::prepare), before there are logits: in less than 0.2 ms for ordinary schemas and
+/// any vocabulary, and in 50 ms for one of 500 alternatives. The parser's limits let no more than
+/// 50,000 items and 14 ms of the lexer into one mask, but an ambiguous grammar (`s: s s | /[a-z ]/`)
+/// takes 1.2 s for as many, and 0.9 s for going past a token (with GPT-J's 50,257, on two busy
+/// processors).
 pub(crate) struct Grammar {
     param: &'static str,
     state: Mutex<State>,
+    /// Whether what may follow is known.
+    is_ready: AtomicBool,
     brake: Cancel,
 }
 
@@ -77,6 +87,8 @@ struct State {
     matcher: Matcher,
     /// Tokens, the prompt included, that the matcher has gone past.
     n_seen: Option<usize>,
+    /// What may follow them, if that is known.
+    next: Option<Result<SimpleVob, Outcome>>,
     outcome: Outcome,
 }
 
@@ -185,8 +197,14 @@ impl Compiled {
     /// The grammar at the beginning of an answer.
     pub(crate) fn start(&self) -> Arc<Grammar> {
         let matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner).deep_clone();
-        let state = State { matcher, n_seen: None, outcome: Outcome::Open };
-        Arc::new(Grammar { param: self.param, state: Mutex::new(state), brake: Cancel::new() })
+        let state = State { matcher, n_seen: None, next: None, outcome: Outcome::Open };
+        Arc::new(Grammar {
+            param: self.param,
+            state: Mutex::new(state),
+            // Compiling has found out what may come first.
+            is_ready: AtomicBool::new(true),
+            brake: Cancel::new(),
+        })
     }
 }
 
@@ -232,13 +250,43 @@ impl Grammar {
 
     /// How it ended the answer.
     pub(crate) fn outcome(&self) -> Outcome {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).outcome.clone()
+        self.lock().outcome.clone()
+    }
+
+    /// Whether what may follow is known.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Acquire)
+    }
+
+    /// What returns the work of finding out what may follow `token`, which was drawn; until that is
+    /// done, the grammar is not ready.
+    pub(crate) fn prepare(self: &Arc<Self>, token: u32) -> impl FnOnce() + Send + use<> {
+        self.is_ready.store(false, Ordering::Release);
+        let grammar = Ready(self.clone());
+        move || {
+            let mut state = grammar.0.lock();
+            state.next = Some(state.follow(&[token]));
+            state.n_seen = state.n_seen.map(|n| n + 1);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes a grammar ready when it goes, whatever happened.
+struct Ready(Arc<Grammar>);
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.0.is_ready.store(true, Ordering::Release);
     }
 }
 
 impl LogitsProcessor for Grammar {
     fn process(&self, tokens: &[u32], logits: &mut [f32]) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.outcome = state.restrict(tokens, logits);
         if state.outcome != Outcome::Open {
             self.brake.cancel();
@@ -250,17 +298,14 @@ impl State {
     /// Forbids what the grammar does not allow after `tokens`.
     fn restrict(&mut self, tokens: &[u32], logits: &mut [f32]) -> Outcome {
         let n_seen = self.n_seen.replace(tokens.len()).unwrap_or(tokens.len());
-        let failed =
-            |error: &dyn std::fmt::Display| Outcome::Failed(first_line(&error.to_string()));
-        if let Err(error) = self.matcher.consume_tokens(tokens.get(n_seen..).unwrap_or_default()) {
-            return failed(&error);
-        }
-        if self.matcher.is_stopped() {
-            return Outcome::Complete;
-        }
-        let mask = match self.matcher.compute_mask() {
+        let new = tokens.get(n_seen..).unwrap_or_default();
+        let mask = match self.next.take().filter(|_| new.is_empty()) {
+            Some(mask) => mask,
+            None => self.follow(new),
+        };
+        let mask = match mask {
             Ok(mask) => mask,
-            Err(error) => return failed(&error),
+            Err(outcome) => return outcome,
         };
         let mut possible = false;
         for (token, logit) in (0..).zip(logits) {
@@ -273,8 +318,20 @@ impl State {
         if possible {
             Outcome::Open
         } else {
-            failed(&"every token that it allows is forbidden by other options")
+            let reason = "every token that it allows is forbidden by other options";
+            Outcome::Failed(reason.to_owned())
         }
+    }
+
+    /// Goes past `new` tokens, and finds out what may follow; the error is how the answer ends.
+    fn follow(&mut self, new: &[u32]) -> Result<SimpleVob, Outcome> {
+        let went = self.matcher.consume_tokens(new);
+        went.map_err(|error| Outcome::Failed(first_line(&error.to_string())))?;
+        if self.matcher.is_stopped() {
+            return Err(Outcome::Complete);
+        }
+        let mask = self.matcher.compute_mask();
+        mask.map_err(|error| Outcome::Failed(first_line(&error.to_string())))
     }
 }
 

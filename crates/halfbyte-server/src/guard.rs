@@ -1,6 +1,5 @@
 //! Who may ask, and how often.
 
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
+use crate::names::{needs_no_lookup, without_port};
 use crate::routes;
 
 /// Requests that may come at once.
@@ -73,11 +73,13 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
 fn check(app: &App, request: &Request, route: &str) -> ApiResult<()> {
     let headers = request.headers();
     let forbidden = |message: &str| Err(ApiError::new(StatusCode::FORBIDDEN, message));
-    // A page of another site whose name was made to point here (DNS rebinding) says that name.
-    if app.options.address.ip().is_loopback() && !names_loopback(host(request)) {
-        return forbidden("the Host header names another machine than this one");
+    if !host_may(app, request) {
+        return forbidden(
+            "the server does not go by the name in the Host header: use its address, or start it \
+             with --allowed-host NAME",
+        );
     }
-    if !origin_may(app, headers, host(request)) {
+    if !origin_may(app, headers, host(request).unwrap_or_default()) {
         return forbidden("pages of this origin may not use the server; see --cors-origin");
     }
     // A preflight brings no key; what it asks for will.
@@ -93,20 +95,28 @@ fn check(app: &App, request: &Request, route: &str) -> ApiResult<()> {
     }
 }
 
-/// The machine that the request names.
-fn host(request: &Request) -> &str {
-    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    header.or_else(|| request.uri().authority().map(|a| a.as_str())).unwrap_or_default()
+/// The machine that the request names, with a port if it is not the usual one.
+fn host(request: &Request) -> Option<&str> {
+    match request.headers().get(header::HOST) {
+        Some(host) => Some(host.to_str().unwrap_or_default()),
+        None => request.uri().authority().map(|authority| authority.as_str()),
+    }
 }
 
-/// Whether `host`, which may have a port, is this machine.
-fn names_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+/// Whether the request calls the server by a name that it goes by.
+///
+/// A page of another site whose name was made to point here (DNS rebinding) is of the same origin as
+/// the server for the browser, but it says that name. It can neither say an address, which nobody
+/// looks up, nor leave the header out, as old programs do.
+fn host_may(app: &App, request: &Request) -> bool {
+    let options = &app.options;
+    // Such a page has no key, so that it gets nowhere; and who serves others with a key may be known
+    // by more names than one can list. On this machine alone there is no such need.
+    if options.api_key.is_some() && !options.address.ip().is_loopback() {
+        return true;
+    }
+    let Some(name) = host(request).map(without_port) else { return true };
+    needs_no_lookup(name) || options.allowed_hosts.iter().any(|allowed| allowed.is(name))
 }
 
 /// Whether a page from where the request comes may use the server; other programs name no origin.
@@ -114,8 +124,8 @@ fn origin_may(app: &App, headers: &HeaderMap, host: &str) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let origin = origin.to_str().unwrap_or_default();
     let own = origin.split_once("://").is_some_and(|(_, rest)| rest == host);
-    let bare = app.options.cors_origins.iter().map(|allowed| allowed.trim_end_matches('/'));
-    own || bare.into_iter().any(|allowed| allowed == "*" || allowed == origin)
+    let allowed = &app.options.cors_origins;
+    own || allowed.iter().any(|allowed| allowed.is_any() || allowed.as_str() == origin)
 }
 
 /// Compares in a time that does not tell where the keys differ.
@@ -131,26 +141,6 @@ fn brings(headers: &HeaderMap, key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_are_loopback() {
-        for (host, expected) in [
-            ("localhost", true),
-            ("LOCALHOST:8080", true),
-            ("127.0.0.1:1", true),
-            ("127.9.9.9", true),
-            ("[::1]:8080", true),
-            ("[::1]", true),
-            ("example.com:8080", false),
-            ("localhost.example.com", false),
-            ("127.0.0.1.example.com", false),
-            ("192.168.0.1", false),
-            ("[2001:db8::1]:80", false),
-            ("", false),
-        ] {
-            assert_eq!(names_loopback(host), expected, "{host}");
-        }
-    }
 
     #[test]
     fn a_burst_passes_at_once_and_then_one_at_a_time() {

@@ -21,6 +21,7 @@ mod grammar;
 mod guard;
 mod json_body;
 mod metrics;
+mod names;
 mod options;
 mod prompts;
 mod routes;
@@ -28,6 +29,7 @@ mod server;
 mod tools;
 pub mod wire;
 
+pub use names::{HostName, Origin};
 pub use options::Options;
 pub use routes::openapi;
 pub use server::{ServeError, Server, Stop};

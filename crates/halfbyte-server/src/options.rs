@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::names::{HostName, Origin};
+
 /// How to serve a model; the defaults serve this machine only.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -33,8 +35,11 @@ pub struct Options {
     pub grace: Duration,
     /// The key that requests must bring (`Authorization: Bearer …`). Default none.
     pub api_key: Option<String>,
-    /// Origins whose pages may use the server; `*` for all. Default none but its own.
-    pub cors_origins: Vec<String>,
+    /// Web sites whose pages may use the server. Default none but its own.
+    pub cors_origins: Vec<Origin>,
+    /// Names that requests may call the server by, beside `localhost` and addresses. Where it listens
+    /// beyond this machine they matter only without a key. Default none.
+    pub allowed_hosts: Vec<HostName>,
     /// Whether SIGINT and SIGTERM stop the server. Default true.
     pub signals: bool,
 }
@@ -55,6 +60,7 @@ impl Default for Options {
             grace: Duration::from_secs(10),
             api_key: None,
             cors_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
             signals: true,
         }
     }

@@ -241,8 +241,10 @@ pub(crate) fn conversation(
     if !tools.is_empty() && !template.knows_tools() {
         return Err(ApiError::invalid("tools", "the model's chat template knows no tools"));
     }
-    let calls =
-        messages.iter().any(|message| message.role == "tool" || message.tool_calls.is_some());
+    let calls = messages.iter().any(|message| {
+        let has_calls = message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty());
+        message.role == "tool" || has_calls
+    });
     let failed = |error: halfbyte::Error| ApiError::of("messages", &error);
     let text = if tools.is_empty() && !calls {
         let plain = messages.into_iter().enumerate().map(|(i, message)| plain(i, message));
@@ -287,21 +289,29 @@ fn content(i: usize, content: Option<MessageContent>) -> ApiResult<Option<String
     texts.collect::<ApiResult<String>>().map(Some)
 }
 
+fn missing(i: usize) -> ApiError {
+    ApiError::invalid(format!("messages[{i}].content"), "this field is missing")
+}
+
 /// A message that is a role and a text.
 fn plain(i: usize, message: ChatMessage) -> ApiResult<Message> {
     let role = Role::from_name(role(i, &message.role)?).unwrap_or(Role::User);
-    let missing = || ApiError::invalid(format!("messages[{i}].content"), "this field is missing");
-    Ok(Message::new(role, content(i, message.content)?.ok_or_else(missing)?))
+    Ok(Message::new(role, content(i, message.content)?.ok_or_else(|| missing(i))?))
 }
 
 /// A message as a template with tools sees it.
 fn full(i: usize, message: ChatMessage) -> ApiResult<Value> {
     let mut value = json!({ "role": role(i, &message.role)? });
-    value["content"] = content(i, message.content)?.unwrap_or_default().into();
+    let calls = message.tool_calls.unwrap_or_default();
+    let text = match content(i, message.content)? {
+        None if calls.is_empty() => return Err(missing(i)),
+        text => text.unwrap_or_default(),
+    };
+    value["content"] = text.into();
     if let Some(id) = message.tool_call_id {
         value["tool_call_id"] = id.into();
     }
-    let calls = message.tool_calls.unwrap_or_default().into_iter().enumerate().map(|(j, call)| {
+    let calls = calls.into_iter().enumerate().map(|(j, call)| {
         let field = || format!("messages[{i}].tool_calls[{j}].function.arguments");
         // Templates write arguments as JSON, so they want them as what they are.
         let arguments: Value = serde_json::from_str(&call.function.arguments)

@@ -46,6 +46,20 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// This is no [`Origin`](crate::Origin).
+    #[error("{found:?} is neither * nor scheme://host[:port], such as http://localhost:3000")]
+    Origin {
+        /// What was to be one.
+        found: String,
+    },
+    /// This is no [`HostName`](crate::HostName).
+    #[error(
+        "{found:?} is no name of a machine (without scheme and port), such as halfbyte.example"
+    )]
+    HostName {
+        /// What was to be one.
+        found: String,
+    },
     /// The operating system refused something else.
     #[error("cannot serve: {0}")]
     Io(#[from] std::io::Error),

@@ -60,13 +60,16 @@ fn schema<'a>(tools: impl Iterator<Item = &'a Tool>) -> Value {
     let nothing = || json!({ "type": "object", "additionalProperties": false });
     let mut definitions = Map::new();
     let calls = tools.enumerate().map(|(i, tool)| {
-        let mut arguments = tool.function.parameters.clone().unwrap_or_else(nothing);
-        lift(&mut arguments, &format!("tool{i}_"), &mut definitions);
+        let name = format!("tool{i}");
+        let root = format!("#/$defs/{name}");
+        let mut parameters = tool.function.parameters.clone().unwrap_or_else(nothing);
+        refer(&mut parameters, &root);
+        definitions.insert(name, parameters);
         json!({
             "type": "object",
             "properties": {
                 "name": { "const": tool.function.name },
-                "arguments": arguments,
+                "arguments": { "$ref": root },
             },
             "required": ["name", "arguments"],
             "additionalProperties": false,
@@ -76,39 +79,16 @@ fn schema<'a>(tools: impl Iterator<Item = &'a Tool>) -> Value {
     json!({ "anyOf": calls, "$defs": definitions })
 }
 
-/// Where a schema keeps what it refers to.
-const DEFINITIONS: &[&str] = &["$defs", "definitions"];
-
-/// Moves the definitions of a schema that becomes a part of another one to that one's `definitions`,
-/// under names of their own, and lets the schema refer to them there.
-fn lift(schema: &mut Value, prefix: &str, definitions: &mut Map<String, Value>) {
-    let mut own = Map::new();
-    for key in DEFINITIONS {
-        let found = schema.as_object_mut().and_then(|schema| schema.remove(*key));
-        if let Some(Value::Object(found)) = found {
-            own.extend(found);
-        }
-    }
-    refer(schema, prefix);
-    for (name, mut definition) in own {
-        refer(&mut definition, prefix);
-        definitions.insert(format!("{prefix}{name}"), definition);
-    }
-}
-
-/// Puts `prefix` in front of the names of all definitions that are referred to.
-fn refer(schema: &mut Value, prefix: &str) {
+/// Lets a schema that becomes a part of another one, at `root`, refer to its own parts there.
+fn refer(schema: &mut Value, root: &str) {
     match schema {
-        Value::Array(items) => items.iter_mut().for_each(|item| refer(item, prefix)),
+        Value::Array(items) => items.iter_mut().for_each(|item| refer(item, root)),
         Value::Object(fields) => {
             for (key, value) in fields {
-                let name = value.as_str().filter(|_| key == "$ref").and_then(|target| {
-                    let places = DEFINITIONS.iter();
-                    places.filter_map(|place| target.strip_prefix(&format!("#/{place}/"))).next()
-                });
-                match name.map(|name| format!("#/$defs/{prefix}{name}")) {
-                    Some(target) => *value = target.into(),
-                    None => refer(value, prefix),
+                let target = value.as_str().filter(|_| key == "$ref");
+                match target.and_then(|target| target.strip_prefix('#')) {
+                    Some(part) => *value = format!("{root}{}", part.trim_end_matches('/')).into(),
+                    None => refer(value, root),
                 }
             }
         }
@@ -116,22 +96,57 @@ fn refer(schema: &mut Value, prefix: &str) {
     }
 }
 
-/// The calls that `text` holds; none if it is an answer in words.
-pub(crate) fn calls(text: &str, tools: &[Tool]) -> Vec<FunctionCall> {
-    if tools.is_empty() {
-        return Vec::new();
+/// What an answer says in words, and the calls behind that; all of it is words if there are none.
+pub(crate) fn read<'a>(text: &'a str, tools: &[Tool]) -> (&'a str, Vec<FunctionCall>) {
+    let (words, calls) = match text.split_once(OPEN) {
+        _ if tools.is_empty() => return (text, Vec::new()),
+        Some((words, rest)) => {
+            let parts = rest.split(OPEN).map(|part| part.split(CLOSE).next().unwrap_or(part));
+            (words, parts.filter_map(|part| bare_calls(part, tools)).flatten().collect())
+        }
+        None => ("", bare_calls(text, tools).unwrap_or_default()),
+    };
+    match calls {
+        calls if calls.is_empty() => (text, calls),
+        calls if words.trim().is_empty() => ("", calls),
+        calls => (words, calls),
     }
-    if !text.contains(OPEN) {
-        return call(text, tools).into_iter().collect();
-    }
-    let parts = text.split(OPEN).skip(1);
-    let parts = parts.map(|part| part.split(CLOSE).next().unwrap_or(part));
-    parts.filter_map(|part| call(part, tools)).collect()
 }
 
-/// The call that `text` is, in one of the forms that models write.
-fn call(text: &str, tools: &[Tool]) -> Option<FunctionCall> {
-    let object: Map<String, Value> = serde_json::from_str(text.trim()).ok()?;
+/// Bytes at the beginning of `text` that are words whatever comes after them: a part of an answer of
+/// which the words before it, if `has_begun`, are known.
+pub(crate) fn n_words(text: &str, has_begun: bool) -> usize {
+    let start = text.trim_start();
+    if !has_begun && (start.is_empty() || start.starts_with(['{', '['])) {
+        return 0;
+    }
+    let end = text.find(OPEN).unwrap_or_else(|| {
+        let n_open = (1..OPEN.len()).rev().find(|&n| text.ends_with(&OPEN[..n]));
+        text.len() - n_open.unwrap_or(0)
+    });
+    // White space before a call says nothing.
+    if has_begun || !text[..end].trim().is_empty() { end } else { 0 }
+}
+
+/// The calls that `text` is, as JSON objects or lists of them; `None` if anything else is in it.
+fn bare_calls(text: &str, tools: &[Tool]) -> Option<Vec<FunctionCall>> {
+    let mut calls = Vec::new();
+    for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
+        match value.ok()? {
+            Value::Array(items) => {
+                for item in &items {
+                    calls.push(call(item, tools)?);
+                }
+            }
+            value => calls.push(call(&value, tools)?),
+        }
+    }
+    Some(calls)
+}
+
+/// The call that `value` is, in one of the forms that models write.
+fn call(value: &Value, tools: &[Tool]) -> Option<FunctionCall> {
+    let object = value.as_object()?;
     let name = object.get("name")?.as_str()?;
     tools.iter().find(|tool| tool.function.name == name)?;
     let arguments = object.get("arguments").or_else(|| object.get("parameters"))?;
@@ -153,32 +168,71 @@ mod tests {
 
     #[test]
     fn calls_are_found_in_the_forms_that_models_write() {
-        for (text, expected) in [
-            (r#"{"name":"f","arguments":{"a":1}}"#, &[r#"{"a":1}"#][..]),
-            (r#" {"name":"f","parameters":{}} "#, &["{}"]),
-            ("ok <tool_call>\n{\"name\":\"f\",\"arguments\":{}}\n</tool_call>", &["{}"]),
+        for (text, words, expected) in [
+            (r#"{"name":"f","arguments":{"a":1}}"#, "", &[r#"{"a":1}"#][..]),
+            (r#" {"name":"f","parameters":{}} "#, "", &["{}"]),
+            (
+                "{\"name\":\"f\",\"arguments\":{}}\n{\"name\":\"f\",\"arguments\":[]}",
+                "",
+                &["{}", "[]"],
+            ),
+            (r#"[{"name":"f","arguments":{}}]"#, "", &["{}"]),
+            ("ok <tool_call>\n{\"name\":\"f\",\"arguments\":{}}\n</tool_call>", "ok ", &["{}"]),
+            ("\n<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>", "", &["{}"]),
             (
                 "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call><tool_call>{\"name\":\"f\",\
               \"arguments\":\"[]\"}",
+                "",
                 &["{}", "[]"],
             ),
-            (r#"{"name":"g","arguments":{}}"#, &[]),
-            (r#"{"name":"f"}"#, &[]),
-            ("plain words", &[]),
-            ("<tool_call>nonsense</tool_call>", &[]),
+            (r#"{"name":"g","arguments":{}}"#, r#"{"name":"g","arguments":{}}"#, &[]),
+            (r#"{"name":"f","arguments":{}} so"#, r#"{"name":"f","arguments":{}} so"#, &[]),
+            (r#"{"name":"f"}"#, r#"{"name":"f"}"#, &[]),
+            ("plain words", "plain words", &[]),
+            ("", "", &[]),
+            ("<tool_call>nonsense</tool_call>", "<tool_call>nonsense</tool_call>", &[]),
         ] {
-            let found: Vec<String> =
-                calls(text, &tools()).into_iter().map(|c| c.arguments).collect();
+            let (found_words, calls) = read(text, &tools());
+            let found: Vec<String> = calls.into_iter().map(|call| call.arguments).collect();
+            assert_eq!(found_words, words, "{text}");
             assert_eq!(found, expected, "{text}");
         }
-        assert!(calls(r#"{"name":"f","arguments":{}}"#, &[]).is_empty());
+        let call = r#"{"name":"f","arguments":{}}"#;
+        assert_eq!(read(call, &[]).0, call, "without tools nothing is a call");
+    }
+
+    #[test]
+    fn words_are_told_as_soon_as_they_cannot_be_a_call() {
+        for (text, has_begun, expected) in [
+            ("", false, 0),
+            (" \n", false, 0),
+            (" \n", true, 2),
+            ("{\"name\"", false, 0),
+            (" [{", false, 0),
+            ("{", true, 1),
+            ("plain words", false, 11),
+            ("words <tool_", false, 6),
+            ("words <", false, 6),
+            ("words <tool_x", false, 13),
+            ("words <tool_call>{\"", false, 6),
+            (" <tool_call>", false, 0),
+            ("<tool_call>", true, 0),
+            ("ü <", true, 3),
+        ] {
+            assert_eq!(n_words(text, has_begun), expected, "{text:?}");
+        }
     }
 
     #[test]
     fn what_a_tools_schema_refers_to_is_found() {
         let parameters = json!({
             "type": "object",
-            "properties": { "at": { "$ref": "#/$defs/Place" } },
+            "properties": {
+                "at": { "$ref": "#/$defs/Place" },
+                "as": { "$ref": "#/properties/at" },
+                "then": { "$ref": "#" },
+                "$ref": { "const": "#" },
+            },
             "$defs": { "Place": { "anyOf": [{ "type": "null" }, { "$ref": "#/$defs/Place" }] } },
         });
         let function = json!({ "name": "f", "parameters": parameters });
@@ -187,12 +241,15 @@ mod tests {
                 .expect("a tool");
         let schema = schema([&tool, &tool].into_iter());
         for i in 0..2 {
-            let target = format!("#/$defs/tool{i}_Place");
-            let arguments = &schema["anyOf"][i]["properties"]["arguments"];
-            assert_eq!(arguments["properties"]["at"]["$ref"], *target);
-            assert!(arguments.get("$defs").is_none());
-            let definition = &schema["$defs"][format!("tool{i}_Place")];
-            assert_eq!(definition["anyOf"][1]["$ref"], *target);
+            let root = format!("#/$defs/tool{i}");
+            assert_eq!(schema["anyOf"][i]["properties"]["arguments"]["$ref"], root);
+            let found = &schema["$defs"][format!("tool{i}")];
+            let place = format!("{root}/$defs/Place");
+            assert_eq!(found["properties"]["at"]["$ref"], place);
+            assert_eq!(found["properties"]["as"]["$ref"], format!("{root}/properties/at"));
+            assert_eq!(found["properties"]["then"]["$ref"], root);
+            assert_eq!(found["properties"]["$ref"]["const"], "#");
+            assert_eq!(found["$defs"]["Place"]["anyOf"][1]["$ref"], place);
         }
     }
 

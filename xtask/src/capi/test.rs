@@ -207,7 +207,7 @@ fn corpus(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
     fs::remove_dir_all(&folder).context("the corpus")
 }
 
-/// The tests under valgrind.
+/// The tests under valgrind, and the command.
 fn watched(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
     if !has("valgrind") {
         return setting.skip("valgrind (it is not here)");
@@ -215,13 +215,38 @@ fn watched(setting: &Setting<'_>, compiler: &Compiler) -> anyhow::Result<()> {
     let folder = setting.folder.join(format!("{}-halfbyte", compiler.name));
     for source in TESTS {
         let name = Path::new(source).file_stem().context("a source file has a name")?;
-        let mut command = setting.command("valgrind", Finds::ByVariable);
-        command.args(["--quiet", "--error-exitcode=9", "--leak-check=full"]);
-        command.args(["--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"]);
+        let mut command = memcheck(setting);
         command.arg(folder.join(name)).arg("quick");
         process::run(command)?;
     }
+    // Plain code, and the best of what valgrind knows, which gives the processor away as one that has
+    // no more: not AVX-512.
+    for model in [None, Some(setting.root.join(MODEL))] {
+        let mut texts = Vec::new();
+        for isa in [Some("scalar"), None] {
+            let mut command = memcheck(setting);
+            command.env_remove("HALFBYTE_ISA").envs(isa.map(|isa| ("HALFBYTE_ISA", isa)));
+            command.arg(setting.rust("halfbyte")).args(["generate", "Once upon a time"]);
+            command.args(["--max-new-tokens", "8", "--seed", "1", "--threads", "2"]);
+            if let Some(model) = &model {
+                command.arg("--model").arg(model);
+            }
+            let output = command.stderr(Stdio::inherit()).output()?;
+            ensure!(output.status.success(), "valgrind found a mistake ({})", output.status);
+            texts.push(String::from_utf8(output.stdout)?);
+        }
+        ensure!(texts[0] == texts[1] && !texts[0].is_empty(), "under valgrind: {texts:?}");
+    }
+    println!("valgrind finds nothing in the tests in C and in the command");
     Ok(())
+}
+
+/// valgrind, which fails where memory is used wrongly or lost.
+fn memcheck(setting: &Setting<'_>) -> Command {
+    let mut command = setting.command("valgrind", Finds::ByVariable);
+    command.args(["--quiet", "--error-exitcode=9", "--leak-check=full"]);
+    command.args(["--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"]);
+    command
 }
 
 /// The examples as a CMake project outside the workspace.

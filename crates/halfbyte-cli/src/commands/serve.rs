@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use halfbyte_server::{Options, Server};
+use halfbyte_server::{HostName, Options, Origin, Server};
 
 use crate::model::Loading;
 use crate::{Ending, output};
@@ -54,7 +54,11 @@ pub(crate) struct Args {
     /// Web site whose pages may use the server, such as `http://localhost:3000`, or `*`; may be
     /// repeated.
     #[arg(long, value_name = "ORIGIN")]
-    cors_origin: Vec<String>,
+    cors_origin: Vec<Origin>,
+    /// Name that requests may call the server by, such as `halfbyte.example`, beside localhost and
+    /// addresses; may be repeated. Needed where there is no key, or a proxy on this machine.
+    #[arg(long, value_name = "NAME")]
+    allowed_host: Vec<HostName>,
     /// Say more about what happens.
     #[arg(short, long)]
     verbose: bool,
@@ -97,6 +101,7 @@ fn options(args: &Args) -> anyhow::Result<Options> {
     options.timeout = Some(Duration::from_secs(args.timeout)).filter(|time| !time.is_zero());
     options.grace = Duration::from_secs(args.grace);
     options.cors_origins.clone_from(&args.cors_origin);
+    options.allowed_hosts.clone_from(&args.allowed_host);
     options.api_key = match &args.api_key_file {
         Some(path) => Some(super::read_file(path)?.trim().to_owned()),
         None => args.api_key.clone(),

@@ -3,9 +3,9 @@
 use halfbyte::{Model, Piece};
 
 use super::completions::finite;
-use super::stream::{Events, Line};
+use super::stream::{Events, Line, Moment};
 use super::token_text::Pending;
-use super::{Answer, Answers, token_text, usage};
+use super::{Answer, Answers, n_values_of_text, token_text, usage};
 use crate::engine::Event;
 use crate::tools;
 use crate::wire::{
@@ -53,33 +53,30 @@ impl ChatShape {
     /// The scores of an answer's text.
     fn all_scores(&self, answer: &Answer) -> Option<ChatLogprobs> {
         let (mut pending, tokenizer) = (Pending::default(), self.model.tokenizer().ok());
-        let mut pieces = Vec::new();
         for piece in answer.pieces.iter().filter(|_| self.logprobs) {
-            pieces.extend(pending.push(tokenizer, piece.clone()));
+            pending.push(tokenizer, piece.clone());
         }
-        let n_left = answer.text.chars().count().saturating_sub(pending.n_out());
-        pieces.extend(pending.grow(n_left));
-        self.scores(&pieces)
+        self.scores(&pending.grow(answer.text.chars().count()))
     }
 
-    /// The calls that the text of answer `index` is, if it is any.
-    fn calls(&self, index: usize, text: &str) -> Vec<ToolCall> {
-        let calls = tools::calls(text, &self.tools).into_iter().enumerate();
-        let calls = calls.map(|(i, function)| ToolCall {
+    /// The words of answer `index`, or of the rest of it, and its calls.
+    fn read<'a>(&self, index: usize, text: &'a str) -> (&'a str, Vec<ToolCall>) {
+        let (words, calls) = tools::read(text, &self.tools);
+        let calls = calls.into_iter().enumerate().map(|(i, function)| ToolCall {
             id: format!("call_{}_{index}_{i}", self.id),
             kind: "function".to_owned(),
             function,
             index: None,
         });
-        calls.collect()
+        (words, calls.collect())
     }
 
     fn choice(&self, index: usize, answer: &Answer) -> ChatChoice {
-        let tool_calls = self.calls(index, &answer.text);
+        let (words, tool_calls) = self.read(index, &answer.text);
         let (content, finish_reason) = if tool_calls.is_empty() {
-            (Some(answer.text.clone()), answer.finish)
+            (Some(words.to_owned()), answer.finish)
         } else {
-            (None, "tool_calls")
+            (Some(words.to_owned()).filter(|words| !words.is_empty()), "tool_calls")
         };
         let message = ReplyMessage { role: "assistant", content, refusal: None, tool_calls };
         ChatChoice { index, message, logprobs: self.all_scores(answer), finish_reason }
@@ -116,18 +113,27 @@ pub(crate) fn whole_chat(shape: &ChatShape, all: &Answers) -> ChatCompletion {
 #[derive(Debug)]
 pub(crate) struct ChatEvents {
     shape: ChatShape,
-    /// With the texts and pieces only where they may turn out to be calls.
+    /// Without their texts and pieces.
     answers: Vec<Answer>,
-    /// Of each answer the pieces whose scores are not out.
-    pending: Vec<Pending>,
+    held: Vec<Held>,
     n_done: usize,
+}
+
+/// What is not out yet of an answer.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    /// Text that may turn out to be calls.
+    text: String,
+    /// Whether some of the answer is out.
+    has_begun: bool,
+    /// The pieces whose scores are not out.
+    pending: Pending,
 }
 
 impl ChatEvents {
     pub(crate) fn new(shape: ChatShape) -> Self {
-        let answers = vec![Answer::default(); shape.n];
-        let pending = vec![Pending::default(); shape.n];
-        Self { shape, answers, pending, n_done: 0 }
+        let (answers, held) = (vec![Answer::default(); shape.n], vec![Held::default(); shape.n]);
+        Self { shape, answers, held, n_done: 0 }
     }
 
     fn line(&self, index: usize, delta: Delta, finish: Option<&'static str>) -> Line {
@@ -135,35 +141,51 @@ impl ChatEvents {
         self.shape.chunk(vec![choice], None)
     }
 
-    /// A part of an answer; none if there is nothing in it.
-    fn text(&self, index: usize, text: &str, pieces: &[Piece]) -> Option<Line> {
+    /// Takes more of an answer, and tells what of it is words.
+    fn text(&mut self, index: usize, text: &str) -> Option<Line> {
+        let held = &mut self.held[index];
+        held.text.push_str(text);
+        let n_words = if self.shape.tools.is_empty() {
+            held.text.len()
+        } else {
+            tools::n_words(&held.text, held.has_begun)
+        };
+        self.words(index, n_words)
+    }
+
+    /// Tells the first bytes of what is held back, with the scores of the tokens that begin in them.
+    fn words(&mut self, index: usize, n_bytes: usize) -> Option<Line> {
+        let held = &mut self.held[index];
+        let text: String = held.text.drain(..n_bytes).collect();
+        held.has_begun |= !text.is_empty();
+        let pieces = held.pending.grow(text.chars().count());
         if text.is_empty() && pieces.is_empty() {
             return None;
         }
-        Some(self.part(index, text, self.shape.scores(pieces)))
-    }
-
-    fn part(&self, index: usize, text: &str, logprobs: Option<ChatLogprobs>) -> Line {
-        let delta = Delta { content: Some(text.to_owned()), ..Delta::default() };
+        let logprobs = self.shape.scores(&pieces);
+        let delta = Delta { content: Some(text), ..Delta::default() };
         let choice = ChatChunkChoice { index, delta, logprobs, finish_reason: None };
-        self.shape.chunk(vec![choice], None)
+        Some(self.shape.chunk(vec![choice], None))
     }
 
-    /// An answer that was held back, as what it turned out to be, and its end.
-    fn held(&self, index: usize, finish: &'static str) -> Vec<Line> {
-        let answer = &self.answers[index];
-        let calls = self.shape.calls(index, &answer.text);
-        let logprobs = self.shape.all_scores(answer);
+    /// What was held back of an answer, as what it turned out to be, and its end.
+    fn rest(&mut self, index: usize, finish: &'static str) -> Vec<Line> {
+        let (words, calls) = self.shape.read(index, &self.held[index].text);
+        let n_words = words.len();
+        let mut lines: Vec<Line> = self.words(index, n_words).into_iter().collect();
         if calls.is_empty() {
-            let text = self.part(index, &answer.text, logprobs);
-            return vec![text, self.line(index, Delta::default(), Some(finish))];
+            lines.push(self.line(index, Delta::default(), Some(finish)));
+            return lines;
         }
+        let Held { text, pending, .. } = &mut self.held[index];
+        let logprobs = self.shape.scores(&pending.grow(text.chars().count()));
         let calls = calls.into_iter().enumerate();
         let tool_calls = calls.map(|(i, call)| ToolCall { index: Some(i), ..call }).collect();
         let delta = Delta { tool_calls, ..Delta::default() };
         let choice = ChatChunkChoice { index, delta, logprobs, finish_reason: None };
-        let calls = self.shape.chunk(vec![choice], None);
-        vec![calls, self.line(index, Delta::default(), Some("tool_calls"))]
+        lines.push(self.shape.chunk(vec![choice], None));
+        lines.push(self.line(index, Delta::default(), Some("tool_calls")));
+        lines
     }
 }
 
@@ -179,38 +201,18 @@ impl Events for ChatEvents {
 
     fn on(&mut self, event: Event) -> Vec<Line> {
         match event {
-            Event::Piece { index, piece } if self.shape.tools.is_empty() => {
-                let text = piece.text.clone();
-                let pieces = if self.shape.logprobs {
-                    let tokenizer = self.shape.model.tokenizer().ok();
-                    self.pending[index].push(tokenizer, piece)
-                } else {
-                    Vec::new()
-                };
-                self.text(index, &text, &pieces).into_iter().collect()
+            Event::Piece { index, mut piece } => {
+                let text = std::mem::take(&mut piece.text);
+                if self.shape.logprobs {
+                    self.held[index].pending.push(self.shape.model.tokenizer().ok(), piece);
+                }
+                self.text(index, &text).into_iter().collect()
             }
-            Event::Tail { index, text } if self.shape.tools.is_empty() => {
-                let pieces = self.pending[index].grow(text.chars().count());
-                self.text(index, &text, &pieces).into_iter().collect()
-            }
-            Event::Tail { index, text } => {
-                self.answers[index].text.push_str(&text);
-                Vec::new()
-            }
-            Event::Piece { index, piece } => {
-                let answer = &mut self.answers[index];
-                answer.text.push_str(&piece.text);
-                answer.pieces.push(piece);
-                Vec::new()
-            }
+            Event::Tail { index, text } => self.text(index, &text).into_iter().collect(),
             Event::Done { index, finish, usage } => {
                 self.answers[index].usage = usage;
                 self.n_done += 1;
-                if self.shape.tools.is_empty() {
-                    vec![self.line(index, Delta::default(), Some(finish))]
-                } else {
-                    self.held(index, finish)
-                }
+                self.rest(index, finish)
             }
             Event::Scores { .. } | Event::Embedding { .. } | Event::Failed(_) => Vec::new(),
         }
@@ -218,6 +220,17 @@ impl Events for ChatEvents {
 
     fn is_done(&self) -> bool {
         self.n_done == self.answers.len()
+    }
+
+    fn n_values(&self, moment: &Moment) -> usize {
+        match moment {
+            // What was held back comes at once.
+            Moment::On(Event::Done { index, .. }) => {
+                let Held { text, pending, .. } = &self.held[*index];
+                pending.n_values() + n_values_of_text(text.len())
+            }
+            _ => 0,
+        }
     }
 
     fn end(&mut self) -> Vec<Line> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use halfbyte::generate::ScoredToken;
 use halfbyte::{Model, Piece};
 
-use super::stream::{Events, Line};
-use super::{Answer, Answers, token_text, usage};
+use super::stream::{Events, Line, Moment};
+use super::{Answer, Answers, n_values_of_scores, n_values_of_text, token_text, usage};
 use crate::engine::Event;
 use crate::prompts::Tokens;
 use crate::wire::{Completion, CompletionChoice, CompletionLogprobs, Usage};
@@ -48,6 +48,15 @@ impl CompletionShape {
         let Tokens { text, tokens } = &self.prompts[job];
         let decode = || self.model.tokenizer().map_or_else(|_| String::new(), |t| t.decode(tokens));
         text.clone().unwrap_or_else(decode)
+    }
+
+    /// As many short texts as the texts of the prompts are.
+    fn n_echoed(&self) -> usize {
+        let prompts = self.prompts.iter();
+        let n_values = prompts.map(|Tokens { text, tokens }| {
+            text.as_ref().map_or(tokens.len(), |text| n_values_of_text(text.len()))
+        });
+        n_values.sum()
     }
 
     /// The scores of a prompt, whose first token has none.
@@ -228,6 +237,15 @@ impl Events for CompletionEvents {
 
     fn is_done(&self) -> bool {
         self.n_done == self.answers.len()
+    }
+
+    fn n_values(&self, moment: &Moment) -> usize {
+        let n_each = match moment {
+            Moment::Begin if self.shape.echo && !self.shape.logprobs => self.shape.n_echoed(),
+            Moment::On(Event::Scores { scores, .. }) => n_values_of_scores(scores),
+            _ => return 0,
+        };
+        n_each * self.shape.per_prompt
     }
 
     fn end(&mut self) -> Vec<Line> {

@@ -35,14 +35,31 @@ pub(crate) struct Answers {
     pub(crate) scores: Vec<Vec<ScoredToken>>,
 }
 
+impl Answer {
+    /// Numbers and short texts in it.
+    fn n_values(&self) -> usize {
+        let pieces = self.pieces.iter().map(|piece| 1 + piece.top_logprobs.len());
+        pieces.sum::<usize>() + n_values_of_text(self.text.len())
+    }
+}
+
 impl Answers {
     /// Numbers and short texts in them.
     pub(crate) fn n_values(&self) -> usize {
-        let pieces = self.answers.iter().flat_map(|answer| &answer.pieces);
-        let tops = pieces.map(|piece| 1 + piece.top_logprobs.len()).sum::<usize>();
-        let scores = self.scores.iter().flatten().map(|score| 1 + score.top_logprobs.len());
-        tops + scores.sum::<usize>() * (self.answers.len() / self.scores.len().max(1)).max(1)
+        let answers = self.answers.iter().map(Answer::n_values).sum::<usize>();
+        let scores = self.scores.iter().map(|scores| n_values_of_scores(scores)).sum::<usize>();
+        answers + scores * (self.answers.len() / self.scores.len().max(1)).max(1)
     }
+}
+
+/// As many numbers and short texts as the scores of a prompt are.
+fn n_values_of_scores(scores: &[ScoredToken]) -> usize {
+    scores.iter().map(|score| 1 + score.top_logprobs.len()).sum()
+}
+
+/// As many short texts as a text of so many bytes is.
+fn n_values_of_text(n_bytes: usize) -> usize {
+    n_bytes / 16
 }
 
 /// Waits for `n_answers` answers to `n_prompts` prompts.

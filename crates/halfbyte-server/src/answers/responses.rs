@@ -3,8 +3,8 @@
 use halfbyte::generate::Usage;
 use serde_json::{Map, Value, json};
 
-use super::Answer;
-use super::stream::{Events, Line};
+use super::stream::{Events, Line, Moment};
+use super::{Answer, n_values_of_text};
 use crate::engine::Event;
 use crate::error::ApiError;
 use crate::wire::{
@@ -157,6 +157,14 @@ impl Events for ResponseEvents {
 
     fn is_done(&self) -> bool {
         self.is_done
+    }
+
+    fn n_values(&self, moment: &Moment) -> usize {
+        match moment {
+            // The text comes four times.
+            Moment::End => 4 * n_values_of_text(self.answer.text.len()),
+            _ => 0,
+        }
     }
 
     fn end(&mut self) -> Vec<Line> {

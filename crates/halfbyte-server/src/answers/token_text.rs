@@ -50,19 +50,17 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Takes a piece, and gives those that begin in the text that is out with it.
-    pub(super) fn push(&mut self, tokenizer: Option<&Tokenizer>, piece: Piece) -> Vec<Piece> {
+    /// Takes a piece.
+    pub(super) fn push(&mut self, tokenizer: Option<&Tokenizer>, piece: Piece) {
         let begun = bytes(tokenizer, piece.token).first().is_some_and(|&byte| continues(byte));
         let start = self.n_drawn.saturating_sub(usize::from(begun));
         self.n_drawn += n_chars(tokenizer, piece.token);
-        let n = piece.text.chars().count();
         self.pieces.push_back((start, piece));
-        self.grow(n)
     }
 
-    /// Characters of the text that is out.
-    pub(super) fn n_out(&self) -> usize {
-        self.n_out
+    /// Numbers and short texts in the pieces.
+    pub(super) fn n_values(&self) -> usize {
+        self.pieces.iter().map(|(_, piece)| 1 + piece.top_logprobs.len()).sum()
     }
 
     /// Gives the pieces that begin in the text when `n` more characters of it are out.

@@ -43,6 +43,14 @@ impl Active {
         model.cache_bytes(self.n_reserved.saturating_sub(self.n_shared))
     }
 
+    /// The grammar that it follows, if it is an answer with one.
+    pub(super) fn grammar(&self) -> Option<&Arc<Grammar>> {
+        match &self.stage {
+            Stage::Write { grammar, .. } => grammar.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether `work` needs more room than it has; then it gets more.
     pub(super) fn grow(&mut self, work: &Work<'_>) -> bool {
         let n_tokens = work.session().tokens().len();

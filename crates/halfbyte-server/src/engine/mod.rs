@@ -2,6 +2,7 @@
 
 mod active;
 mod begin;
+mod masks;
 mod order;
 mod prefix;
 mod queue;
@@ -19,6 +20,8 @@ use crate::metrics::Metrics;
 use order::PassWatch;
 use worker::Worker;
 
+#[cfg(test)]
+pub(crate) use order::ticket_of;
 pub(crate) use order::{Choice, Event, Job, Order, Task, Ticket};
 
 /// What the scheduler may use.
@@ -67,7 +70,7 @@ impl Engine {
     ) -> std::io::Result<Self> {
         let (commands, receiver) = channel();
         let watch = Arc::new(PassWatch::default());
-        let worker = Worker::new(model, limits.clone(), receiver, watch.clone(), metrics.clone());
+        let worker = Worker::new(model, limits.clone(), receiver, watch.clone(), metrics.clone())?;
         let life = Arc::new(());
         let pulse = Arc::downgrade(&life);
         let work = move || {

@@ -255,6 +255,14 @@ impl PassWatch {
     }
 }
 
+/// A request's own side of a request that hears these events, and no more.
+#[cfg(test)]
+pub(crate) fn ticket_of(events: Vec<Event>) -> Ticket {
+    let (order, ticket) = Order::new(Vec::new(), None, &Arc::new(PassWatch::default()));
+    events.into_iter().for_each(|event| order.client.tell(event));
+    ticket
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,12 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use halfbyte::generate::{Advance, Pool, Reading, Usage, Work};
 use halfbyte::{Cancel, Error, FinishReason, Generation, Model};
 
 use super::active::{Active, Stage};
+use super::masks::{LEAST_PATIENCE, Masks};
 use super::order::{Client, PassWatch};
 use super::prefix::PrefixCache;
 use super::queue::Queue;
@@ -31,6 +32,9 @@ pub(super) struct Worker {
     /// Answers that gave up their room, the next to go on first.
     pub(super) paused: VecDeque<(Active, Work<'static>)>,
     pub(super) prefixes: PrefixCache,
+    pub(super) masks: Masks,
+    /// How long a pass waits for what grammars allow.
+    pub(super) patience: Duration,
     brake: Cancel,
     /// Whether new requests are refused.
     draining: bool,
@@ -43,9 +47,9 @@ impl Worker {
         commands: Receiver<Command>,
         watch: Arc<PassWatch>,
         metrics: Arc<Metrics>,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let pool = Pool::new(&model).with_pass_tokens(limits.pass_tokens);
-        Self {
+        Ok(Self {
             model,
             limits,
             commands,
@@ -56,9 +60,11 @@ impl Worker {
             active: HashMap::new(),
             paused: VecDeque::new(),
             prefixes: PrefixCache::default(),
+            masks: Masks::start()?,
+            patience: LEAST_PATIENCE,
             brake: Cancel::new(),
             draining: false,
-        }
+        })
     }
 
     /// Works until nobody can hand anything in any more.
@@ -218,9 +224,10 @@ impl Worker {
 
     /// Computes one pass, and tells everybody what it brought.
     fn compute(&mut self) {
+        let n_held = self.hold();
         let plan = self.pool.plan();
         if plan.is_empty() {
-            return;
+            return self.idle(n_held);
         }
         let n_tokens: usize = plan.iter().map(|share| share.n_tokens).sum();
         let shares = plan.iter().filter_map(|share| {
@@ -230,7 +237,9 @@ impl Worker {
         let start = Instant::now();
         let result = self.pool.pass(Some(&self.brake));
         self.watch.end();
-        self.metrics.pass(start.elapsed(), n_tokens);
+        let time = start.elapsed();
+        self.patience = (time / 4).max(LEAST_PATIENCE);
+        self.metrics.pass(time, n_tokens);
         match result {
             Ok(advances) => advances.into_iter().for_each(|advance| self.advance(advance)),
             // Who left is dismissed before the next one.
@@ -253,6 +262,9 @@ impl Worker {
             self.metrics.token();
             if active.client.hears_first() {
                 self.metrics.first_token(active.client.received.elapsed());
+            }
+            if let Some(grammar) = active.grammar().filter(|_| !is_done) {
+                self.masks.begin(grammar.prepare(piece.token));
             }
             active.client.tell(Event::Piece { index, piece });
         }
@@ -334,40 +346,4 @@ fn cut(client: &Client, choices: Vec<Choice>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-
-    use halfbyte::ModelOptions;
-
-    use super::super::Job;
-    use super::*;
-
-    #[test]
-    fn who_was_served_when_a_mistake_happened_hears_it_and_others_are_served() {
-        let options = ModelOptions::default();
-        let model = Model::from_static_bytes(halfbyte_model::NAME, halfbyte_model::BYTES, &options)
-            .expect("it opens");
-        let limits =
-            Limits { parallel: 4, queue: 4, cache_bytes: 1 << 30, pass_tokens: 264, timeout: None };
-        let (_commands, receiver) = channel();
-        let (watch, metrics) = (Arc::new(PassWatch::default()), Arc::new(Metrics::default()));
-        let mut worker = Worker::new(model, limits, receiver, watch.clone(), metrics.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        for fails in [true, false] {
-            assert!(metrics.queue(1, 4));
-            let job = Job { index: 0, tokens: vec![1, 2, 3], task: Task::Embed };
-            let (order, mut ticket) = Order::new(vec![job], None, &watch);
-            worker.queue.push(order);
-            worker.admit();
-            assert_eq!((worker.active.len(), worker.pool.len()), (1, 1));
-            if fails {
-                worker.recover();
-            } else {
-                worker.compute();
-            }
-            let event = runtime.block_on(ticket.next());
-            assert_eq!(matches!(event, Some(Event::Failed(_))), fails, "{event:?}");
-            assert!(worker.active.is_empty() && worker.pool.is_empty());
-        }
-    }
-}
+mod tests;

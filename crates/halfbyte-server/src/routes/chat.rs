@@ -25,7 +25,7 @@ pub(super) async fn chat(
     let n = shape.n;
     let ticket = app.engine.submit(jobs)?;
     if stream_it {
-        return Ok(stream(ticket, ChatEvents::new(shape)));
+        return Ok(stream(&app, ticket, ChatEvents::new(shape)));
     }
     let answers = collect(ticket, 1, n).await?;
     let weight = Weight::of(answers.n_values());

@@ -26,7 +26,7 @@ pub(super) async fn completions(
     let (n_prompts, n_answers) = (shape.prompts.len(), shape.prompts.len() * shape.per_prompt);
     let ticket = app.engine.submit(jobs)?;
     if stream_it {
-        return Ok(stream(ticket, CompletionEvents::new(shape)));
+        return Ok(stream(&app, ticket, CompletionEvents::new(shape)));
     }
     let answers = collect(ticket, n_prompts, n_answers).await?;
     let weight = Weight::of(answers.n_values());

@@ -21,6 +21,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::guard::guard;
+use crate::names::Origin;
 use crate::wire;
 
 pub use openapi::openapi;
@@ -182,12 +183,11 @@ pub(crate) fn router(app: &App) -> Router {
     router.with_state(app.clone())
 }
 
-fn cors(origins: &[String]) -> CorsLayer {
-    let allowed = if origins.iter().any(|origin| origin == "*") {
+fn cors(origins: &[Origin]) -> CorsLayer {
+    let allowed = if origins.iter().any(Origin::is_any) {
         AllowOrigin::from(Any)
     } else {
-        let bare = origins.iter().map(|origin| origin.trim_end_matches('/'));
-        AllowOrigin::list(bare.filter_map(|origin| origin.parse().ok()))
+        AllowOrigin::list(origins.iter().filter_map(|origin| origin.as_str().parse().ok()))
     };
     CorsLayer::new()
         .allow_origin(allowed)

@@ -1,12 +1,11 @@
 //! `/v1/responses`.
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::answers::{ResponseEvents, ResponseShape, collect, stream, whole_response};
-use crate::apart::Weight;
+use crate::apart::{Load, Weight};
 use crate::app::{App, now};
 use crate::engine::Job;
 use crate::error::{ApiError, ApiResult};
@@ -27,11 +26,12 @@ pub(super) async fn responses(
     let (jobs, shape) = app.threads.run(load, weight, move || prepare(&own, request)).await?;
     let ticket = app.engine.submit(jobs)?;
     if stream_it {
-        return Ok(stream(ticket, ResponseEvents::new(shape)));
+        return Ok(stream(&app, ticket, ResponseEvents::new(shape)));
     }
     let answers = collect(ticket, 1, 1).await?;
+    let weight = Weight::of(answers.n_values());
     let answer = answers.answers.into_iter().next().unwrap_or_default();
-    Ok(Json(whole_response(&shape, &answer)).into_response())
+    app.threads.reply(Load::default(), weight, move || Ok(whole_response(&shape, &answer))).await
 }
 
 fn prepare(app: &App, request: ResponseRequest) -> ApiResult<(Vec<Job>, ResponseShape)> {

@@ -91,7 +91,7 @@ fn scores_of_a_chat_are_those_of_its_text() {
 fn errors_can_be_read_by_every_client() {
     let server = Running::start(|options| {
         options.api_key = Some("secret".to_owned());
-        options.cors_origins = vec!["http://good.example/".to_owned()];
+        options.cors_origins = vec!["http://good.example/".parse().expect("an origin")];
         options.name = Some("org/name".to_owned());
     });
     let ask = |head: &str| {

@@ -52,6 +52,8 @@ pub struct Pool<'a> {
 #[derive(Debug)]
 struct Member<'a> {
     key: usize,
+    /// Whether it is left out of passes.
+    is_held: bool,
     work: Box<Work<'a>>,
 }
 
@@ -158,7 +160,7 @@ impl<'a> Pool<'a> {
         }
         let key = self.next_key;
         self.next_key += 1;
-        self.members.push(Member { key, work: Box::new(work) });
+        self.members.push(Member { key, is_held: false, work: Box::new(work) });
         Ok(key)
     }
 
@@ -187,6 +189,14 @@ impl<'a> Pool<'a> {
         self.position(key).map(|i| *self.members.remove(i).work)
     }
 
+    /// Leaves the member with that key out of passes as long as it `is_held`: it waits for something,
+    /// such as what its logits processor needs, and the others do not.
+    pub fn hold(&mut self, key: usize, is_held: bool) {
+        if let Some(i) = self.position(key) {
+            self.members[i].is_held = is_held;
+        }
+    }
+
     fn position(&self, key: usize) -> Option<usize> {
         self.members.binary_search_by_key(&key, |member| member.key).ok()
     }
@@ -197,6 +207,7 @@ impl<'a> Pool<'a> {
     /// long prompts cannot keep the others from going on.
     pub fn plan(&self) -> Vec<Share> {
         let running = self.members.iter().filter(|member| member.work.is_running());
+        let running = running.filter(|member| !member.is_held);
         let active: Vec<Share> = running
             .take(MAX_ACTIVE)
             .map(|member| Share { key: member.key, n_tokens: member.work.wanted() })
@@ -265,7 +276,7 @@ impl<'a> Pool<'a> {
     /// Ends the members whose own brake is pulled.
     fn stop_cancelled(&mut self) -> Vec<Advance> {
         let mut stopped = Vec::new();
-        for Member { key, work } in self.members.iter_mut().filter(|m| m.work.is_running()) {
+        for Member { key, work, .. } in self.members.iter_mut().filter(|m| m.work.is_running()) {
             if work.session().hooks.check().is_err() {
                 work.stop();
                 stopped.push(Advance { key: *key, piece: None, is_done: true, error: None });

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::Session;
 use crate::error::{Error, Result};
 use crate::io::{NewFile, open_regular};
+use crate::kernels::collect;
 use crate::model::{CacheType, Model};
 
 const MAGIC: &[u8; 9] = b"hbsession";
@@ -49,7 +50,7 @@ impl Session {
     pub fn load(model: &Model, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let read = |n: u64| {
-            let mut bytes = Vec::new();
+            let mut bytes = collect(usize::try_from(n).unwrap_or(usize::MAX), [])?;
             let n_read = open_regular(path)?.take(n).read_to_end(&mut bytes);
             n_read.map(|_| bytes).map_err(|error| Error::io(path, error))
         };
@@ -68,7 +69,7 @@ impl Session {
                 offset: longest,
             });
         }
-        Self::from_bytes(model, path, &read(longest)?)
+        Self::from_bytes(model, path, &read(n_bytes)?)
     }
 
     /// The session as [`save`](Self::save) writes it.

@@ -294,7 +294,7 @@ impl Checkpoint {
         const SAMPLE_BYTES: usize = 4 << 20;
         let per_tensor = (SAMPLE_BYTES / self.tensors.len().max(1)).clamp(48, 64 << 10);
         let mut hash = Sha256::new();
-        hash.update(gguf_writer::encode_metadata(&self.metadata));
+        gguf_writer::encode_metadata(&self.metadata, &mut |bytes| hash.update(bytes));
         for tensor in &self.tensors {
             let view = self.view(tensor);
             hash.update((view.name.len() as u64).to_le_bytes());

@@ -124,6 +124,7 @@ fn vocabulary(cursor: &mut Cursor<'_>, header: &Header) -> Result<(Metadata, Vec
     let mut scores = header.has_scores().then(Vec::new);
     // Every token takes four bytes at least: the lists are no larger than six times the file.
     for id in 0..header.n_vocab {
+        grow(&mut tokens)?;
         tokens.push(header.token(cursor, id)?);
         if let Some(scores) = &mut scores {
             let at = cursor.position();
@@ -131,15 +132,22 @@ fn vocabulary(cursor: &mut Cursor<'_>, header: &Header) -> Result<(Metadata, Vec
             if !score.is_finite() {
                 return Err(cursor.malformed_at(at, format!("score of token {id} is {score}")));
             }
+            grow(scores)?;
             scores.push(score);
         }
     }
     let mut metadata = Metadata::default();
     let note = match header.layout.architecture {
-        "llama" => ggml_vocab::sentencepiece(&tokens, scores, &mut metadata),
-        architecture => ggml_vocab::byte_level(&tokens, architecture == "gptneox", &mut metadata),
+        "llama" => ggml_vocab::sentencepiece(&tokens, scores, &mut metadata)?,
+        architecture => ggml_vocab::byte_level(&tokens, architecture == "gptneox", &mut metadata)?,
     };
     Ok((metadata, note.into_iter().collect()))
+}
+
+/// Makes room for one element more.
+fn grow<T>(list: &mut Vec<T>) -> Result<()> {
+    let bytes = (list.len() + 1).saturating_mul(size_of::<T>());
+    list.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes })
 }
 
 /// The next tensor; `None` for masks and frequencies, which are no weights.

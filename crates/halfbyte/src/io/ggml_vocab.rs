@@ -9,6 +9,8 @@ use std::collections::{HashMap, HashSet};
 use super::alphabet;
 use super::metadata::TokenKind::{self, Byte, Control, Normal, Unknown, Unused, UserDefined};
 use super::metadata::{Metadata, Value};
+use crate::error::{Error, Result};
+use crate::kernels::collect;
 
 /// Tokens of LLaMA's own vocabulary; what comes after was added by a fine-tune.
 const LLAMA_TOKENS: usize = 32_000;
@@ -29,8 +31,8 @@ pub(super) fn sentencepiece(
     tokens: &[&[u8]],
     scores: Option<Vec<f32>>,
     metadata: &mut Metadata,
-) -> Option<String> {
-    let mut spelled = Spelled::new(tokens.len());
+) -> Result<Option<String>> {
+    let mut spelled = Spelled::new(tokens.len())?;
     for (id, token) in tokens.iter().enumerate() {
         let (token, text, kind): (&[u8], _, _) = match id {
             0 => (b"<unk>", b"<unk>".to_vec(), Unknown),
@@ -47,7 +49,10 @@ pub(super) fn sentencepiece(
     let note = scores.is_none().then(|| {
         "the file has no scores: pieces merge in the order of their ids, as LLaMA's do".to_owned()
     });
-    let scores = scores.unwrap_or_else(|| (0..tokens.len()).map(rank).collect());
+    let scores = match scores {
+        Some(scores) => scores,
+        None => collect(tokens.len(), (0..tokens.len()).map(rank))?,
+    };
     set(metadata, "model", Value::from("llama"));
     set(metadata, "pre", Value::from("default"));
     set(metadata, "scores", Value::F32s(scores));
@@ -57,8 +62,8 @@ pub(super) fn sentencepiece(
             set(metadata, name, Value::U32(id));
         }
     }
-    spelled.finish(metadata);
-    note
+    spelled.finish(metadata)?;
+    Ok(note)
 }
 
 fn piece(id: usize, token: &[u8]) -> (Vec<u8>, TokenKind) {
@@ -87,9 +92,9 @@ pub(super) fn byte_level(
     tokens: &[&[u8]],
     is_neox: bool,
     metadata: &mut Metadata,
-) -> Option<String> {
+) -> Result<Option<String>> {
     let restored = if is_neox { restored(tokens) } else { HashMap::new() };
-    let mut spelled = Spelled::new(tokens.len());
+    let mut spelled = Spelled::new(tokens.len())?;
     let mut lost = 0;
     for (id, token) in tokens.iter().enumerate() {
         let token: &[u8] = restored.get(&id).map_or(*token, Vec::as_slice);
@@ -111,13 +116,13 @@ pub(super) fn byte_level(
         set(metadata, "eos_token_id", end);
     }
     set(metadata, "add_bos_token", Value::Bool(false));
-    spelled.finish(metadata);
-    (lost > 0).then(|| {
+    spelled.finish(metadata)?;
+    Ok((lost > 0).then(|| {
         format!(
             "the converter lost the bytes of {lost} tokens that are parts of characters: text \
              beyond ASCII is cut into more tokens than the model learned"
         )
-    })
+    }))
 }
 
 fn kind(id: usize, token: &[u8], is_neox: bool) -> TokenKind {
@@ -172,9 +177,12 @@ struct Spelled<'t> {
 }
 
 impl<'t> Spelled<'t> {
-    fn new(n: usize) -> Self {
-        let seen = HashSet::from([b"".as_slice()]);
-        Self { texts: Vec::with_capacity(n), kinds: Vec::with_capacity(n), seen }
+    fn new(n: usize) -> Result<Self> {
+        let mut seen = HashSet::new();
+        let bytes = n.saturating_mul(size_of::<&[u8]>());
+        seen.try_reserve(n + 1).map_err(|_| Error::OutOfMemory { bytes })?;
+        seen.insert(b"".as_slice());
+        Ok(Self { texts: collect(n, [])?, kinds: collect(n, [])?, seen })
     }
 
     /// Adds the next token, which stands for `token`. Rows that stand for nothing, or for what an
@@ -199,10 +207,11 @@ impl<'t> Spelled<'t> {
         false
     }
 
-    fn finish(self, metadata: &mut Metadata) {
+    fn finish(self, metadata: &mut Metadata) -> Result<()> {
         set(metadata, "tokens", Value::Strings(self.texts));
-        let kinds = self.kinds.into_iter().map(|kind| kind as i32).collect();
+        let kinds = collect(self.kinds.len(), self.kinds.iter().map(|kind| *kind as i32))?;
         set(metadata, "token_type", Value::I32s(kinds));
+        Ok(())
     }
 }
 
@@ -228,7 +237,7 @@ mod tests {
         tokens.extend(bytes.iter().map(<[u8; 1]>::as_slice));
         tokens.extend([b" t".as_slice(), b" ", b"A", b" t", b""]);
         let mut metadata = Metadata::default();
-        assert!(sentencepiece(&tokens, None, &mut metadata).is_some());
+        assert!(sentencepiece(&tokens, None, &mut metadata).unwrap().is_some());
         let found = spelled(&metadata);
         let want = [
             (0, "<unk>", Unknown),
@@ -254,7 +263,7 @@ mod tests {
         let tokens: [&[u8]; 6] =
             [b"!", b" the", b"\n", b"<|endoftext|>", b"<|extratoken_1|>", b"\xC3\xA9"];
         let mut metadata = Metadata::default();
-        assert_eq!(byte_level(&tokens, false, &mut metadata), None);
+        assert_eq!(byte_level(&tokens, false, &mut metadata).unwrap(), None);
         let want = [
             ("!", Normal),
             ("\u{120}the", Normal),
@@ -284,6 +293,6 @@ mod tests {
             assert_eq!(restored.get(&id), spoil(byte).then_some(byte));
         }
         let mut metadata = Metadata::default();
-        assert!(byte_level(&tokens, true, &mut metadata).is_some());
+        assert!(byte_level(&tokens, true, &mut metadata).unwrap().is_some());
     }
 }

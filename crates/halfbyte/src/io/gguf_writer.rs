@@ -67,15 +67,24 @@ impl GgufWriter {
         tensors: Vec<TensorInfo>,
     ) -> Result<Self> {
         let alignment = alignment(metadata)?;
-        let mut header = Vec::new();
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&3u32.to_le_bytes());
-        header.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
-        header.extend_from_slice(&encode_metadata(metadata));
-        let tensors = encode_tensors(&mut header, tensors, alignment)?;
-        header.resize(header.len().next_multiple_of(alignment), 0);
+        let tensors = sized(tensors, alignment)?;
         let mut file = NewFile::create(path.as_ref())?;
-        file.write(&header)?;
+        let (mut n_bytes, mut written) = (0usize, Ok(()));
+        // Piece by piece: a vocabulary has megabytes, which would be in memory twice.
+        let put: Sink<'_> = &mut |bytes| {
+            n_bytes += bytes.len();
+            if written.is_ok() {
+                written = file.write(bytes);
+            }
+        };
+        put(MAGIC);
+        put(&3u32.to_le_bytes());
+        put(&(tensors.len() as u64).to_le_bytes());
+        encode_metadata(metadata, put);
+        encode_tensors(&tensors, alignment, put);
+        written?;
+        let padding = n_bytes.next_multiple_of(alignment) - n_bytes;
+        file.write(&vec![0; padding])?;
         Ok(Self { file, tensors, current: 0, written: 0, alignment })
     }
 
@@ -136,12 +145,11 @@ fn alignment(metadata: &Metadata) -> Result<usize> {
     usize::try_from(value).map_err(|_| Error::config("general.alignment", "is too large"))
 }
 
-/// Appends the tensor list to `header` and gives each tensor its size in bytes.
-fn encode_tensors(
-    header: &mut Vec<u8>,
-    tensors: Vec<TensorInfo>,
-    alignment: usize,
-) -> Result<Vec<(TensorInfo, usize)>> {
+/// Takes the bytes of a header, piece by piece.
+type Sink<'a> = &'a mut dyn FnMut(&[u8]);
+
+/// Checks the tensors and gives each its size in bytes.
+fn sized(tensors: Vec<TensorInfo>, alignment: usize) -> Result<Vec<(TensorInfo, usize)>> {
     let mut names = std::collections::HashSet::new();
     let mut sized = Vec::with_capacity(tensors.len());
     let mut offset = 0usize;
@@ -157,13 +165,6 @@ fn encode_tensors(
             return Err(invalid(format!("has more than {MAX_DIMS} dimensions")));
         }
         let n_bytes = Layout::of(&info.dims, info.encoding).map_err(invalid)?.n_bytes;
-        put_string(header, info.name.as_bytes());
-        header.extend_from_slice(&(info.dims.len() as u32).to_le_bytes());
-        for &dim in info.dims.iter().rev() {
-            header.extend_from_slice(&(dim as u64).to_le_bytes());
-        }
-        header.extend_from_slice(&info.encoding.ggml_type().to_le_bytes());
-        header.extend_from_slice(&(offset as u64).to_le_bytes());
         offset = offset
             .checked_add(n_bytes)
             .and_then(|end| end.checked_next_multiple_of(alignment))
@@ -173,23 +174,36 @@ fn encode_tensors(
     Ok(sized)
 }
 
-/// The metadata count and entries as they stand in a GGUF file.
-pub(super) fn encode_metadata(metadata: &Metadata) -> Vec<u8> {
-    let mut out = Vec::new();
-    out.extend_from_slice(&(metadata.iter().count() as u64).to_le_bytes());
-    for (key, value) in metadata.iter() {
-        put_string(&mut out, key.as_bytes());
-        put_value(&mut out, value);
+/// The tensor list as it stands in a GGUF file.
+fn encode_tensors(tensors: &[(TensorInfo, usize)], alignment: usize, out: Sink<'_>) {
+    let mut offset = 0usize;
+    for (info, n_bytes) in tensors {
+        put_string(out, info.name.as_bytes());
+        out(&(info.dims.len() as u32).to_le_bytes());
+        for &dim in info.dims.iter().rev() {
+            out(&(dim as u64).to_le_bytes());
+        }
+        out(&info.encoding.ggml_type().to_le_bytes());
+        out(&(offset as u64).to_le_bytes());
+        offset += n_bytes.next_multiple_of(alignment);
     }
-    out
 }
 
-fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-    out.extend_from_slice(bytes);
+/// The metadata count and entries as they stand in a GGUF file.
+pub(super) fn encode_metadata(metadata: &Metadata, out: Sink<'_>) {
+    out(&(metadata.iter().count() as u64).to_le_bytes());
+    for (key, value) in metadata.iter() {
+        put_string(out, key.as_bytes());
+        put_value(out, value);
+    }
 }
 
-fn put_value(out: &mut Vec<u8>, value: &Value) {
+fn put_string(out: Sink<'_>, bytes: &[u8]) {
+    out(&(bytes.len() as u64).to_le_bytes());
+    out(bytes);
+}
+
+fn put_value(out: Sink<'_>, value: &Value) {
     match value {
         Value::U8(v) => put_one(out, 0, v.to_le_bytes()),
         Value::I8(v) => put_one(out, 1, v.to_le_bytes()),
@@ -203,7 +217,7 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
         Value::I64(v) => put_one(out, 11, v.to_le_bytes()),
         Value::F64(v) => put_one(out, 12, v.to_le_bytes()),
         Value::String(v) => {
-            out.extend_from_slice(&8u32.to_le_bytes());
+            out(&8u32.to_le_bytes());
             put_string(out, v);
         }
         Value::U8s(v) => put_all(out, 0, v, |x| x.to_le_bytes()),
@@ -226,25 +240,25 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
     }
 }
 
-fn put_one<const N: usize>(out: &mut Vec<u8>, kind: u32, bytes: [u8; N]) {
-    out.extend_from_slice(&kind.to_le_bytes());
-    out.extend_from_slice(&bytes);
+fn put_one<const N: usize>(out: Sink<'_>, kind: u32, bytes: [u8; N]) {
+    out(&kind.to_le_bytes());
+    out(&bytes);
 }
 
 fn put_all<T: Copy, const N: usize>(
-    out: &mut Vec<u8>,
+    out: Sink<'_>,
     kind: u32,
     values: &[T],
     bytes: impl Fn(T) -> [u8; N],
 ) {
     put_array_head(out, kind, values.len());
     for &value in values {
-        out.extend_from_slice(&bytes(value));
+        out(&bytes(value));
     }
 }
 
-fn put_array_head(out: &mut Vec<u8>, kind: u32, n: usize) {
-    out.extend_from_slice(&9u32.to_le_bytes());
-    out.extend_from_slice(&kind.to_le_bytes());
-    out.extend_from_slice(&(n as u64).to_le_bytes());
+fn put_array_head(out: Sink<'_>, kind: u32, n: usize) {
+    out(&9u32.to_le_bytes());
+    out(&kind.to_le_bytes());
+    out(&(n as u64).to_le_bytes());
 }

@@ -6,6 +6,7 @@
 //! in the tokenizer's `added.rs`.
 
 use std::fmt;
+use std::iter::repeat_with;
 use std::path::Path;
 
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
@@ -15,6 +16,7 @@ use super::checkpoint::TokenizerSource;
 use super::hf_json::{self, Document};
 use super::metadata::{Metadata, TokenKind, Value};
 use crate::error::{Error, Result};
+use crate::kernels::collect;
 
 /// Largest tokenizer file that is read, in bytes.
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
@@ -182,8 +184,8 @@ fn byte_level_bpe(folder: &Path, facts: &Facts<'_>, metadata: &mut Metadata) -> 
         let what = format!("the highest token id makes {n_tokens} tokens, not 1 to {MAX_VOCAB}");
         return Err(Error::Malformed { path, what, offset: 0 });
     }
-    let mut tokens: Vec<Vec<u8>> = vec![Vec::new(); n_tokens];
-    let mut types = vec![TokenKind::Unused; n_tokens];
+    let mut tokens: Vec<Vec<u8>> = collect(n_tokens, repeat_with(Vec::new))?;
+    let mut types = collect(n_tokens, repeat_with(|| TokenKind::Unused))?;
     for (kind, entries) in [(TokenKind::Normal, vocabulary), (TokenKind::UserDefined, added)] {
         for (id, text) in entries {
             let text = text.into_bytes();
@@ -205,7 +207,7 @@ fn byte_level_bpe(folder: &Path, facts: &Facts<'_>, metadata: &mut Metadata) -> 
     metadata.set("tokenizer.ggml.model", Value::from("gpt2"));
     metadata.set("tokenizer.ggml.pre", Value::from("gpt-2"));
     metadata.set("tokenizer.ggml.tokens", Value::Strings(tokens));
-    let types = types.into_iter().map(|kind| kind as i32).collect();
+    let types = collect(n_tokens, types.into_iter().map(|kind| kind as i32))?;
     metadata.set("tokenizer.ggml.token_type", Value::I32s(types));
     metadata.set("tokenizer.ggml.merges", Value::Strings(merges(&folder.join("merges.txt"))?));
     Ok(())
@@ -218,12 +220,16 @@ fn vocabulary_or_empty(path: &Path) -> Result<Vec<(u32, String)>> {
 /// The entries of an object of token ids.
 fn vocabulary(path: &Path) -> Result<Vec<(u32, String)>> {
     let bytes = hf_json::read_file(path, MAX_TOKENIZER_BYTES)?.unwrap_or_default();
+    // Each entry has a colon, so the list need not grow, which could fail, in the midst of reading.
+    let n = bytes.iter().filter(|&&byte| byte == b':').count();
+    let entries = Ids(collect(n.min(MAX_VOCAB), [])?);
     serde_json::Deserializer::from_slice(&bytes)
-        .deserialize_map(Ids)
+        .deserialize_map(entries)
         .map_err(|e| hf_json::malformed(path, &bytes, &e))
 }
 
-struct Ids;
+/// The entries so far: none.
+struct Ids(Vec<(u32, String)>);
 
 impl<'de> Visitor<'de> for Ids {
     type Value = Vec<(u32, String)>;
@@ -233,7 +239,7 @@ impl<'de> Visitor<'de> for Ids {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
+        let mut entries = self.0;
         while let Some((token, id)) = map.next_entry::<String, u32>()? {
             if entries.len() == MAX_VOCAB {
                 return Err(A::Error::custom(format!("more than {MAX_VOCAB} tokens")));
@@ -256,7 +262,7 @@ fn merges(path: &Path) -> Result<Vec<Vec<u8>>> {
     if n_lines > MAX_MERGES {
         return Err(malformed(format!("{n_lines} merges are more than {MAX_MERGES}"), 0));
     }
-    let mut merges = Vec::with_capacity(n_lines);
+    let mut merges = collect(n_lines + 1, [])?;
     let mut offset = 0;
     for (number, whole) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
         let line = whole.strip_suffix(b"\n").unwrap_or(whole);

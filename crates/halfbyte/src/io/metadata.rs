@@ -1,6 +1,7 @@
 //! Typed metadata under GGUF keys, whatever the container.
 
 use crate::error::{Error, Result};
+use crate::kernels::collect;
 
 /// A metadata value, in the types of GGUF.
 ///
@@ -35,6 +36,33 @@ pub enum Value {
 }
 
 impl Value {
+    /// A copy, the list of an array with its allocation checked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn copy(&self) -> Result<Self> {
+        fn all<T: Clone>(list: &[T]) -> Result<Vec<T>> {
+            collect(list.len(), list.iter().cloned())
+        }
+        Ok(match self {
+            Self::U8s(v) => Self::U8s(all(v)?),
+            Self::I8s(v) => Self::I8s(all(v)?),
+            Self::U16s(v) => Self::U16s(all(v)?),
+            Self::I16s(v) => Self::I16s(all(v)?),
+            Self::U32s(v) => Self::U32s(all(v)?),
+            Self::I32s(v) => Self::I32s(all(v)?),
+            Self::F32s(v) => Self::F32s(all(v)?),
+            Self::Bools(v) => Self::Bools(all(v)?),
+            Self::String(v) => Self::String(all(v)?),
+            Self::Strings(v) => Self::Strings(all(v)?),
+            Self::U64s(v) => Self::U64s(all(v)?),
+            Self::I64s(v) => Self::I64s(all(v)?),
+            Self::F64s(v) => Self::F64s(all(v)?),
+            number => number.clone(),
+        })
+    }
+
     /// Whether it is an array of values.
     fn is_array(&self) -> bool {
         use Value::{Bool, F32, F64, I8, I16, I32, I64, String, U8, U16, U32, U64};
@@ -282,10 +310,7 @@ fn widened<T: Copy + Into<i64>>(numbers: &[T]) -> Result<Option<Vec<i64>>> {
 
 /// An empty vector with room for `n` elements.
 pub(super) fn reserved<T>(n: usize) -> Result<Vec<T>> {
-    let mut list = Vec::new();
-    let bytes = n.saturating_mul(size_of::<T>());
-    list.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })?;
-    Ok(list)
+    collect(n, [])
 }
 
 impl From<&str> for Value {

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+/// Bytes that are written at a time: a buffer of this size is all that a file in the making needs.
+const BUFFER: usize = 32 << 10;
+
 /// Writes a file under a temporary name in the same folder; dropping it before
 /// [`finish`](Self::finish) removes that.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl NewFile {
             return Err(Error::io(path, why));
         }
         let (temporary, file) = create_temporary(path)?;
-        Ok(Self { path: path.into(), temporary, file: BufWriter::with_capacity(1 << 18, file) })
+        Ok(Self { path: path.into(), temporary, file: BufWriter::with_capacity(BUFFER, file) })
     }
 
     /// Where its bytes go.

@@ -128,6 +128,19 @@ pub(crate) fn zeroed<T: Copy + Default>(len: usize) -> Result<Vec<T>> {
     Ok(data)
 }
 
+/// `items`, of which there are at most `n`, with the allocation checked.
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`].
+pub(crate) fn collect<T>(n: usize, items: impl IntoIterator<Item = T>) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    let bytes = n.saturating_mul(size_of::<T>());
+    list.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })?;
+    list.extend(items.into_iter().take(n));
+    Ok(list)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -52,7 +52,7 @@ mod zmm;
 
 pub(crate) use activations::{Activations, GROUP, Picked, Plain, Source, load_group};
 pub(crate) use brake::Brake;
-pub(crate) use buffer::{Buffer, Line, resize, zeroed};
+pub(crate) use buffer::{Buffer, Line, collect, resize, zeroed};
 pub use cores::default_threads;
 pub(crate) use forms::{Form, Needs, Packed, Scale};
 pub(crate) use grid::{Grid, Rectangle};

@@ -301,7 +301,7 @@ fn metadata(source: &Checkpoint, kind: QuantizeType) -> Result<Metadata> {
     for (key, value) in source.metadata().iter() {
         let dropped = ["tokenizer.", "split."].iter().any(|prefix| key.starts_with(prefix));
         if !dropped || key.starts_with("tokenizer.chat_template") {
-            metadata.set(key, value.clone());
+            metadata.set(key, value.copy()?);
         }
     }
     if !kind.0.keeps {

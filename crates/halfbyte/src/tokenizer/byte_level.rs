@@ -12,6 +12,7 @@ use super::split::{PreTokenizer, Splitter};
 use super::vocab::{Kind, Spelling, Token, Vocab};
 use crate::error::{Error, Result};
 use crate::io::alphabet;
+use crate::kernels::collect;
 
 /// An encoder over bytes and merges.
 #[derive(Debug)]
@@ -100,7 +101,7 @@ impl ByteLevel {
             return Ok(Vec::new());
         }
         let tokens = vocab.iter().filter(|(_, token)| token.kind == Kind::Normal);
-        let line = |(id, token): (u32, &Token)| {
+        let line = |(id, token): (u32, &Token)| -> Result<Option<Vec<u8>>> {
             let word = &token.bytes;
             let bytes = word.iter().enumerate();
             let parts = bytes.map(|(i, &byte)| (i..i + 1, self.bytes[usize::from(byte)]));
@@ -113,7 +114,11 @@ impl ByteLevel {
             let pair = text(left).zip(text(right));
             Ok(pair.map(|(left, right)| [left, b" ", right].concat()))
         };
-        tokens.map(line).filter_map(Result::transpose).collect()
+        let mut lines = collect(vocab.len(), [])?;
+        for token in tokens {
+            lines.extend(line(token)?);
+        }
+        Ok(lines)
     }
 
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<()> {

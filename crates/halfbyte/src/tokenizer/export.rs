@@ -11,6 +11,7 @@ use super::vocab::{Spelling, Vocab};
 use super::{Engine, HUGGING_FACE_JSON, Tokenizer, json_unigram};
 use crate::error::Result;
 use crate::io::{Metadata, TokenizerSource, Value};
+use crate::kernels::{collect, resize};
 
 /// Keys and values in the order in which they are written.
 type Entries = Vec<(String, Value)>;
@@ -32,12 +33,12 @@ pub fn gguf_metadata(source: &TokenizerSource, metadata: &Metadata) -> Result<En
         TokenizerSource::Json(bytes) => from_json(bytes, metadata)?,
         TokenizerSource::SentencePiece(bytes) => from_model_file(bytes, metadata)?,
     };
-    let kept: Entries = metadata
+    let kept = metadata
         .iter()
         .filter(|(key, _)| key.starts_with("tokenizer."))
         .filter(|(key, _)| entries.iter().all(|(written, _)| written != key))
-        .map(|(key, value)| (key.to_owned(), value.clone()))
-        .collect();
+        .map(|(key, value)| Ok((key.to_owned(), value.copy()?)));
+    let kept = kept.collect::<Result<Entries>>()?;
     entries.extend(kept);
     Ok(entries)
 }
@@ -85,9 +86,9 @@ fn from_model_file(bytes: &[u8], metadata: &Metadata) -> Result<Entries> {
     let file = ModelFile::read(bytes)?;
     // Tokens that were added later have no score.
     let mut scores = file.scores;
-    scores.resize(tokenizer.vocab.len(), 0.0);
+    resize(&mut scores, tokenizer.vocab.len())?;
     let is_unigram = file.model == Model::Unigram;
-    let mut entries = vocabulary(&tokenizer, if is_unigram { "t5" } else { "llama" });
+    let mut entries = vocabulary(&tokenizer, if is_unigram { "t5" } else { "llama" })?;
     entries.push(entry("scores", Value::F32s(scores)));
     entries.extend(preparation(&tokenizer, file.normalization, file.charsmap));
     entries.extend(roles(&tokenizer));
@@ -95,14 +96,17 @@ fn from_model_file(bytes: &[u8], metadata: &Metadata) -> Result<Entries> {
 }
 
 /// A SentencePiece vocabulary without its scores.
-fn vocabulary(tokenizer: &Tokenizer, model: &str) -> Entries {
-    let kinds = tokenizer.vocab.iter().map(|(_, token)| token.kind as i32).collect();
-    vec![
-        entry("model", text(model)),
-        entry("pre", text("default")),
-        entry("tokens", Value::Strings(tokenizer.vocab.iter().map(spelling).collect())),
-        entry("token_type", Value::I32s(kinds)),
-    ]
+fn vocabulary(tokenizer: &Tokenizer, model: &str) -> Result<Entries> {
+    let mut entries = vec![entry("model", text(model)), entry("pre", text("default"))];
+    entries.extend(tokens(&tokenizer.vocab)?);
+    Ok(entries)
+}
+
+/// Spellings and kinds.
+fn tokens(vocab: &Vocab) -> Result<[(String, Value); 2]> {
+    let spellings = collect(vocab.len(), vocab.iter().map(spelling))?;
+    let kinds = collect(vocab.len(), vocab.iter().map(|(_, token)| token.kind as i32))?;
+    Ok([entry("tokens", Value::Strings(spellings)), entry("token_type", Value::I32s(kinds))])
 }
 
 /// How a SentencePiece tokenizer prepares a text.
@@ -124,23 +128,20 @@ fn from_json(bytes: &[u8], metadata: &Metadata) -> Result<Entries> {
     let tokenizer = Tokenizer::from_json(bytes, metadata)?;
     let vocab = &tokenizer.vocab;
     let file = JsonFile::read(bytes)?;
+    let whole = Value::String(collect(bytes.len(), bytes.iter().copied())?);
     if file.is_unigram() {
         let (how, charsmap) = json_unigram::preparation(&file)?;
         let mut scores = file.model.vocab.1;
-        scores.resize(vocab.len(), 0.0);
-        let mut entries = vocabulary(&tokenizer, "t5");
-        entries.insert(0, (HUGGING_FACE_JSON.to_owned(), Value::String(bytes.to_vec())));
+        resize(&mut scores, vocab.len())?;
+        let mut entries = vocabulary(&tokenizer, "t5")?;
+        entries.insert(0, (HUGGING_FACE_JSON.to_owned(), whole));
         entries.push(entry("scores", Value::F32s(scores)));
         entries.extend(preparation(&tokenizer, how, charsmap));
         entries.extend(roles(&tokenizer));
         return Ok(entries);
     }
-    let kinds = vocab.iter().map(|(_, token)| token.kind as i32).collect();
-    let mut entries = vec![
-        (HUGGING_FACE_JSON.to_owned(), Value::String(bytes.to_vec())),
-        entry("tokens", Value::Strings(vocab.iter().map(spelling).collect())),
-        entry("token_type", Value::I32s(kinds)),
-    ];
+    let mut entries = vec![(HUGGING_FACE_JSON.to_owned(), whole)];
+    entries.extend(tokens(vocab)?);
     if file.spelling()? == Spelling::SentencePiece {
         entries.push(entry("model", text("llama")));
         entries.push(entry("pre", text("default")));
@@ -150,7 +151,8 @@ fn from_json(bytes: &[u8], metadata: &Metadata) -> Result<Entries> {
         entries.push(entry("model", text("gpt2")));
         entries.extend(pre(&file).map(|name| entry("pre", text(name))));
         let merges = file.model.merges.iter().filter_map(|merge| merge.parts());
-        let lines = merges.map(|(left, right)| format!("{left} {right}").into_bytes()).collect();
+        let lines = merges.map(|(left, right)| format!("{left} {right}").into_bytes());
+        let lines = collect(file.model.merges.len(), lines)?;
         entries.push(entry("merges", Value::Strings(lines)));
     }
     entries.extend(roles(&tokenizer));

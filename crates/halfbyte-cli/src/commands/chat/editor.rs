@@ -22,6 +22,8 @@ use rustyline::{
 
 use super::input::{GoesOn, goes_on};
 use super::screen::{PROMPT, Screen};
+#[cfg(unix)]
+use super::terminal;
 use super::{commands, completion, history};
 
 /// Whether the terminal can do what an editor needs; these are the ones that the editor refuses.
@@ -56,6 +58,8 @@ impl Person {
             .history_ignore_space(true)
             .max_history_size(history::MAX_ENTRIES)?
             .build();
+        #[cfg(unix)]
+        terminal::listen()?;
         let mut editor = Editor::with_config(config)?;
         editor.set_helper(Some(Assistant { screen }));
         let at_empty = Arc::new(AtomicBool::new(false));
@@ -75,7 +79,11 @@ impl Person {
             self.at_empty.store(false, Ordering::Relaxed);
             // Versions up to 19 panic where more than 65535 columns are deleted at once. What they
             // hold of the terminal they give back; a conversation is worth more than a line.
-            let read = catch_unwind(AssertUnwindSafe(|| self.editor.readline(&prompt)));
+            let edit = || catch_unwind(AssertUnwindSafe(|| self.editor.readline(&prompt)));
+            #[cfg(unix)]
+            let read = terminal::while_edited(edit);
+            #[cfg(not(unix))]
+            let read = edit();
             let Ok(read) = read else {
                 self.screen.error(&anyhow!("the line editor failed, and the line is lost"));
                 continue;
@@ -163,6 +171,11 @@ fn bind(editor: &mut Editor<Assistant, FileHistory>, at_empty: &Arc<AtomicBool>)
     }
     let interrupt = EventHandler::Conditional(Box::new(Interrupt(Arc::clone(at_empty))));
     editor.bind_sequence(Event::from(KeyEvent::ctrl('C')), interrupt);
+    #[cfg(unix)]
+    {
+        let suspend = EventHandler::Conditional(Box::new(Suspend));
+        editor.bind_sequence(Event::from(KeyEvent::ctrl('Z')), suspend);
+    }
 }
 
 /// Enter: sends, or goes on with another line.
@@ -199,6 +212,18 @@ impl ConditionalEventHandler for Interrupt {
     ) -> Option<Cmd> {
         self.0.store(context.line().is_empty(), Ordering::Relaxed);
         Some(Cmd::Interrupt)
+    }
+}
+
+/// Ctrl-Z: stops the process until it is wanted again.
+#[cfg(unix)]
+struct Suspend;
+
+#[cfg(unix)]
+impl ConditionalEventHandler for Suspend {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, _: &EventContext<'_>) -> Option<Cmd> {
+        terminal::suspend();
+        Some(Cmd::Repaint)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `input` says what a line means, `editor` and `lines` where lines come from, `commands` is the
 //! table of what begins with a slash, `talk` the conversation, `settings` the table of options,
-//! `saved` the file format, `screen` what is shown to whom.
+//! `saved` the file format, `screen` what is shown to whom, `terminal` how it is left.
 
 mod commands;
 mod completion;
@@ -14,6 +14,8 @@ mod saved;
 mod screen;
 mod settings;
 mod talk;
+#[cfg(unix)]
+mod terminal;
 
 use std::io::IsTerminal;
 use std::path::Path;
