@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use halfbyte::ChatTemplate;
-use halfbyte::io::Checkpoint;
+use halfbyte::io::{Checkpoint, in_memory};
 use halfbyte::model::ModelConfig;
 use halfbyte::tokenizer::{Specials, Tokenizer};
 
-use super::written;
+use super::{folder, seeds, written};
 use crate::data;
 use crate::fixtures::{Folder, Gguf, safetensors_bytes};
 use crate::legacy_files::{Ggml, LLAMA, Model};
@@ -18,7 +18,13 @@ const MOST_ELEMENTS: usize = 1 << 16;
 
 /// Opens a file or folder and reads all that it holds.
 fn read(path: &Path) {
-    let Ok(checkpoint) = Checkpoint::open(path) else { return };
+    if let Ok(checkpoint) = Checkpoint::open(path) {
+        read_all(&checkpoint);
+    }
+}
+
+/// Reads all that a checkpoint holds.
+fn read_all(checkpoint: &Checkpoint) {
     for name in checkpoint.tensor_names() {
         let tensor = checkpoint.require(name).expect("listed");
         let n = tensor.n_rows() * tensor.row_len();
@@ -26,27 +32,31 @@ fn read(path: &Path) {
             assert_eq!(tensor.to_f32().expect("little memory").len(), n, "{name}");
         }
     }
-    drop(ModelConfig::from_checkpoint(&checkpoint));
-    let tokenizer = Tokenizer::from_checkpoint(&checkpoint);
+    drop(ModelConfig::from_checkpoint(checkpoint));
+    let tokenizer = Tokenizer::from_checkpoint(checkpoint);
     if let Ok(tokenizer) = &tokenizer
         && let Ok(ids) = tokenizer.encode("Hello, w\u{f6}rld \u{1f600}\n", Specials::Parse)
     {
         drop(tokenizer.decode(&ids));
     }
-    drop(ChatTemplate::of_checkpoint(&checkpoint, tokenizer.as_ref().ok()));
+    drop(ChatTemplate::of_checkpoint(checkpoint, tokenizer.as_ref().ok()));
+}
+
+/// A file that is a checkpoint by itself.
+fn single(bytes: &[u8]) {
+    if let Ok(checkpoint) = in_memory::checkpoint(bytes) {
+        read_all(&checkpoint);
+    }
 }
 
 pub(super) fn gguf(bytes: &[u8]) {
-    read(&written("gguf", "model.gguf", bytes));
+    single(bytes);
 }
 
 pub(super) fn gguf_seeds() -> Vec<Vec<u8>> {
-    vec![Gguf::llama().bytes()]
-}
-
-/// A file of 2023 as `models` begin, with the first word that tells what it is.
-fn ggml(name: &str, bytes: &[u8]) {
-    read(&written(name, "ggml-model.bin", bytes));
+    let mut files = vec![Gguf::llama(), seeds::every_encoding()];
+    files.extend(seeds::with_vocabularies());
+    files.iter().map(Gguf::bytes).collect()
 }
 
 fn ggml_seeds(models: &[Model]) -> Vec<Vec<u8>> {
@@ -54,7 +64,7 @@ fn ggml_seeds(models: &[Model]) -> Vec<Vec<u8>> {
 }
 
 pub(super) fn ggml_llama(bytes: &[u8]) {
-    ggml("llama", bytes);
+    single(bytes);
 }
 
 pub(super) fn ggml_llama_seeds() -> Vec<Vec<u8>> {
@@ -62,7 +72,7 @@ pub(super) fn ggml_llama_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn ggml_gptj(bytes: &[u8]) {
-    ggml("gptj", bytes);
+    single(bytes);
 }
 
 pub(super) fn ggml_gptj_seeds() -> Vec<Vec<u8>> {
@@ -70,25 +80,24 @@ pub(super) fn ggml_gptj_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn ggml_neox(bytes: &[u8]) {
-    ggml("neox", bytes);
+    single(bytes);
 }
 
 pub(super) fn ggml_neox_seeds() -> Vec<Vec<u8>> {
     ggml_seeds(&[Model::NeoX, Model::NeoXOld])
 }
 
-/// A folder in which only the file under test changes.
-fn beside_config(name: &str, file: &str, bytes: &[u8]) {
-    let path = written(name, file, bytes);
-    let folder = path.parent().expect("a file in a folder");
-    if !folder.join("config.json").exists() {
-        Folder::llama().write_without_weights(folder);
-    }
-    read(folder);
+/// Reads a folder in which only this file changes.
+fn beside_config(name: &'static str, file: &str, bytes: &[u8]) {
+    let folder = folder(name, |path| Folder::llama().write_without_weights(path));
+    std::fs::write(folder.join(file), bytes).expect("written");
+    read(&folder);
 }
 
 pub(super) fn safetensors(bytes: &[u8]) {
-    beside_config("safetensors", "model.safetensors", bytes);
+    if in_memory::safetensors(bytes).is_ok() {
+        beside_config("safetensors", "model.safetensors", bytes);
+    }
 }
 
 pub(super) fn safetensors_seeds() -> Vec<Vec<u8>> {
@@ -96,7 +105,9 @@ pub(super) fn safetensors_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn pickle(bytes: &[u8]) {
-    beside_config("pickle", "pytorch_model.bin", bytes);
+    if in_memory::torch(bytes).is_ok() {
+        beside_config("pickle", "pytorch_model.bin", bytes);
+    }
 }
 
 pub(super) fn pickle_seeds() -> Vec<Vec<u8>> {
@@ -109,13 +120,16 @@ pub(super) fn pickle_seeds() -> Vec<Vec<u8>> {
 
 /// `config.json` beside weights that fit the right one.
 pub(super) fn config(bytes: &[u8]) {
-    let path = written("config", "config.json", bytes);
-    let folder = path.parent().expect("a file in a folder");
-    if !folder.join("model.safetensors").exists() {
-        let weights = safetensors_bytes(&Folder::llama().tensors);
-        std::fs::write(folder.join("model.safetensors"), weights).expect("written");
+    if in_memory::config(bytes).is_err() {
+        return;
     }
-    read(folder);
+    let weights = |path: &Path| {
+        let weights = safetensors_bytes(&Folder::llama().tensors);
+        std::fs::write(path.join("model.safetensors"), weights).expect("written");
+    };
+    drop(folder("config", weights));
+    let path = written("config", "config.json", bytes);
+    read(path.parent().expect("a file in a folder"));
 }
 
 pub(super) fn config_seeds() -> Vec<Vec<u8>> {

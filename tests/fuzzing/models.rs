@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use halfbyte::io::Checkpoint;
+use halfbyte::io::{Checkpoint, in_memory};
 use halfbyte::model::ModelConfig;
 use halfbyte::{Adapter, GenerationConfig, Model, ModelOptions, Session};
 
-use super::written;
+use sha2::{Digest, Sha256};
+
+use super::{folder, written};
 use crate::adapters::Lora;
 use crate::fixtures::{Folder, Gguf, safetensors_bytes};
 use crate::legacy_files::{Ggml, LLAMA, Model as Legacy};
@@ -42,7 +44,16 @@ fn adapt(path: &Path) {
     }
 }
 
+/// Whether the bytes are an adapter for [`MODEL`], as far as the file tells.
+fn is_adapter(bytes: &[u8]) -> bool {
+    let config = MODEL.config();
+    in_memory::adapter(bytes, config.architecture.name, config.n_heads).is_ok()
+}
+
 pub(super) fn lora_gguf(bytes: &[u8]) {
+    if !is_adapter(bytes) {
+        return;
+    }
     adapt(&written("lora-gguf", "adapter.gguf", bytes));
 }
 
@@ -51,6 +62,9 @@ pub(super) fn lora_gguf_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn lora_ggla(bytes: &[u8]) {
+    if !is_adapter(bytes) {
+        return;
+    }
     adapt(&written("lora-ggla", "adapter.bin", bytes));
 }
 
@@ -62,6 +76,9 @@ pub(super) fn lora_ggla_seeds() -> Vec<Vec<u8>> {
 pub(super) fn lora_peft(bytes: &[u8]) {
     let Some((length, rest)) = bytes.split_first_chunk() else { return };
     let (config, weights) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
+    if in_memory::adapter_config(config).is_err() || in_memory::safetensors(weights).is_err() {
+        return;
+    }
     let path = written("peft", "adapter_config.json", config);
     written("peft", "adapter_model.safetensors", weights);
     adapt(path.parent().expect("a file in a folder"));
@@ -73,9 +90,13 @@ pub(super) fn lora_peft_seeds() -> Vec<Vec<u8>> {
     vec![[&length.to_le_bytes()[..], config.as_bytes(), &weights].concat()]
 }
 
-/// A session that is read must go on.
+/// A session that is read must go on. A checksum is at its end, which no change would survive: it is
+/// made right.
 pub(super) fn session(bytes: &[u8]) {
-    let Ok(mut session) = Session::from_bytes(&MODEL, "fuzzed", bytes) else { return };
+    drop(Session::from_bytes(&MODEL, "fuzzed", bytes));
+    let body = &bytes[..bytes.len().saturating_sub(32)];
+    let bytes = [body, &Sha256::digest(body)].concat();
+    let Ok(mut session) = Session::from_bytes(&MODEL, "fuzzed", &bytes) else { return };
     assert!(session.tokens().len() <= session.context_length());
     let config =
         GenerationConfig { max_new_tokens: 2, seed: Some(1), ..GenerationConfig::default() };
@@ -114,10 +135,9 @@ pub(super) fn generate(bytes: &[u8]) {
         file[at] = value;
     }
     let path = if choice + 1 == FILES.len() {
-        let path = written("generate-hf", "model.safetensors", &file);
-        let folder = path.parent().expect("a file in a folder");
-        Folder::llama().write_without_weights(folder);
-        folder.to_owned()
+        let folder = folder("generate-hf", |path| Folder::llama().write_without_weights(path));
+        std::fs::write(folder.join("model.safetensors"), &file).expect("written");
+        folder
     } else {
         written("generate", "model.bin", &file)
     };

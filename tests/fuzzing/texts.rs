@@ -6,12 +6,19 @@ use halfbyte::io::{Metadata, TokenizerSource};
 use halfbyte::tokenizer::{Specials, Tokenizer};
 use halfbyte::{ChatTemplate, GenerationConfig, Hooks, Message, Model, ModelOptions, Role};
 
+use super::{seeds, written};
 use crate::data;
-use crate::vocabularies::{small, small_file};
+use crate::vocabularies::small;
 
 /// What every vocabulary is asked to cut.
 const TEXT: &str =
     " Hello,\tw\u{f6}rld!  \u{1f600}\u{1f3fd}\n\n\u{3b1}\u{301} 1234567 <s></s> \u{ac00}";
+
+/// The tokenizer `source`, which must be read, as a seed.
+fn sound(source: &TokenizerSource) {
+    let tokenizer = Tokenizer::new(source, &Metadata::default()).expect("the seed is valid");
+    tokenizer.encode(TEXT, Specials::Parse).expect("it knows every text");
+}
 
 /// A tokenizer that is read must cut texts and join them again.
 fn cut(source: &TokenizerSource) {
@@ -28,7 +35,12 @@ pub(super) fn sentencepiece(bytes: &[u8]) {
 }
 
 pub(super) fn sentencepiece_seeds() -> Vec<Vec<u8>> {
-    vec![small_file("llama-1k.tokenizer.model").expect("the tests' data")]
+    model_files([seeds::model_file(seeds::BPE, &[]), seeds::model_file(seeds::BPE_OF_BYTES, &[])])
+}
+
+fn model_files(files: [Vec<u8>; 2]) -> Vec<Vec<u8>> {
+    files.iter().for_each(|file| sound(&TokenizerSource::SentencePiece(file.clone())));
+    files.into()
 }
 
 /// Of the same container, with the other kind of pieces.
@@ -37,8 +49,8 @@ pub(super) fn unigram(bytes: &[u8]) {
 }
 
 pub(super) fn unigram_seeds() -> Vec<Vec<u8>> {
-    let read = |name| std::fs::read(data().join("unigram").join(name)).expect("the tests' data");
-    vec![read("own.model"), read("bytes.model")]
+    let map = seeds::charsmap();
+    model_files([seeds::model_file(seeds::UNIGRAM, &[]), seeds::model_file(seeds::UNIGRAM, &map)])
 }
 
 pub(super) fn byte_level(bytes: &[u8]) {
@@ -46,9 +58,9 @@ pub(super) fn byte_level(bytes: &[u8]) {
 }
 
 pub(super) fn byte_level_seeds() -> Vec<Vec<u8>> {
-    let json = small_file("gptj-1k.tokenizer.json").expect("the tests' data");
-    let added = std::fs::read(data().join("unigram/added.json")).expect("the tests' data");
-    vec![json, added]
+    let files = [seeds::tokenizer_json(), seeds::sentencepiece_json(), seeds::unigram_json()];
+    files.iter().for_each(|file| sound(&TokenizerSource::Json(file.clone())));
+    files.into()
 }
 
 static TOKENIZERS: LazyLock<[Tokenizer; 2]> = LazyLock::new(|| small().expect("the tests' data"));
@@ -108,7 +120,8 @@ fn strings_with(value: &serde_json::Value, part: &str, out: &mut Vec<Vec<u8>>) {
 
 static WRITER: LazyLock<Model> = LazyLock::new(|| {
     let options = ModelOptions { threads: Some(1), ..ModelOptions::default() };
-    Model::open_with(data().join("llama-1k.q4_0.gguf"), &options).expect("the tests' data")
+    let path = written("writer", "writer.gguf", &seeds::talking().bytes());
+    Model::open_with(path, &options).expect("the model is valid")
 });
 
 /// Pieces of a generation whose tokens the bytes say, with stop strings: they join to its text, and

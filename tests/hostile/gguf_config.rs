@@ -7,7 +7,7 @@ use super::{Case, MALFORMED};
 
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
-    let tables = [sizes(), heads(), constants(), words(), missing(), shapes(), splits()];
+    let tables = [sizes(), heads(), constants(), words(), types(), missing(), shapes(), splits()];
     tables.into_iter().flatten().collect()
 }
 
@@ -177,6 +177,40 @@ fn constants() -> Vec<Case> {
 }
 
 /// Values that are words and switches.
+/// A name in every type of number, and lists of them for a name and for a count.
+fn types() -> Vec<Case> {
+    let whole = |n_bytes: usize| [&[1u8][..], &vec![0; n_bytes - 1]].concat();
+    // Number, name, and the bytes of a 1.
+    let types = [
+        (0, "u8", whole(1)),
+        (1, "i8", whole(1)),
+        (2, "u16", whole(2)),
+        (3, "i16", whole(2)),
+        (4, "u32", whole(4)),
+        (5, "i32", whole(4)),
+        (6, "f32", 1f32.to_le_bytes().to_vec()),
+        (7, "bool", whole(1)),
+        (10, "u64", whole(8)),
+        (11, "i64", whole(8)),
+        (12, "f64", 1f64.to_le_bytes().to_vec()),
+    ];
+    let mut cases = Vec::new();
+    for (kind, name, one) in types {
+        let mut add = |architecture, field, what: &str, says: String, value| {
+            let what = format!("is {what} {name}");
+            cases.push(key((architecture, field), (&what, ("Config", says.leak())), Some(value)));
+        };
+        let zero_and_one = [vec![0; one.len()], one.clone()].concat();
+        let says = format!("general.architecture: is {name}");
+        add("general", "architecture", "a single", says, raw(kind, &one));
+        let says = format!("general.architecture: is array of {name}");
+        add("general", "architecture", "a list of", says, array_value(kind, 1, &one));
+        let says = "expected a non-negative integer".to_owned();
+        add("llama", "block_count", "an uneven list of", says, array_value(kind, 2, &zero_and_one));
+    }
+    cases
+}
+
 fn words() -> Vec<Case> {
     const KEY: &str = "general.architecture";
     let architecture = |name, expected: Expected, value: Vec<u8>| {

@@ -11,7 +11,8 @@ use super::gguf::gguf;
 
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
-    [vocabularies(), json_files(), model_files()].into_iter().flatten().collect()
+    let tables = [vocabularies(), json_files(), unigram_files(), model_files()];
+    tables.into_iter().flatten().collect()
 }
 
 /// A sound SentencePiece vocabulary in metadata, then `key` set to `value`.
@@ -35,6 +36,13 @@ fn gpt2(name: &'static str, key: &str, value: Value, names: &'static str) -> Cas
         ("merges", strings(&["a b"])),
     ];
     metadata(name, entries, (key, value), names)
+}
+
+/// Tokens of that model, and nothing that says which are better.
+fn without_scores(name: &'static str, model: &str, names: &'static str) -> Case {
+    let model = Value::String(model.into());
+    let entries = vec![("model", model), ("token_type", Value::I32s(vec![2, 1]))];
+    metadata(name, entries, ("tokens", strings(&["<unk>", "a"])), names)
 }
 
 fn metadata(
@@ -99,6 +107,19 @@ pub(crate) fn json_with(
     json_text(name, file.to_string(), names)
 }
 
+/// A sound `tokenizer.json` with a Unigram model, then the value at `pointer` replaced.
+fn unigram_with(name: &'static str, pointer: &str, value: Json, names: &'static str) -> Case {
+    let mut file = json!({
+        "added_tokens": [{"id": 2, "content": "<x>", "lstrip": false}],
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": ""},
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "\u{2581}"},
+        "decoder": {"type": "Metaspace", "replacement": "\u{2581}"},
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]]},
+    });
+    *file.pointer_mut(pointer).expect("it is there") = value;
+    json_text(name, file.to_string(), names)
+}
+
 fn json_text(name: &'static str, text: String, names: &'static str) -> Case {
     file(name, "tokenizer.json", text.into_bytes(), names)
 }
@@ -147,6 +168,8 @@ fn vocabularies() -> Vec<Case> {
         gpt2("a merge without a space", "merges", strings(&["ab"]), "merges[0]"),
         gpt2("an unknown split", "pre", Value::String(b"new-bpe".to_vec()), "gpt-2"),
         gpt2("a truth value of the wrong type", "add_bos_token", Value::U8(1), "add_bos_token"),
+        without_scores("merges without scores", "llama", "scores is missing"),
+        without_scores("pieces without scores", "t5", "a t5 tokenizer needs one for each"),
     ]
 }
 
@@ -185,6 +208,32 @@ fn json_files() -> Vec<Case> {
         json_text("nesting without end", deep, "recursion limit"),
         json_text("cut off in the decoder", sound[..in_decoder].to_owned(), "EOF"),
     ]
+}
+
+/// `tokenizer.json` files of Unigram models.
+fn unigram_files() -> Vec<Case> {
+    let map = "/normalizer/precompiled_charsmap";
+    vec![
+        unigram_with("letters made small", "/normalizer/type", json!("Lowercase"), "Precompiled"),
+        unigram_with("split at bytes", "/pre_tokenizer/type", json!("ByteLevel"), "Metaspace"),
+        unigram_with("a map of signs", map, json!("A*=="), "no base64"),
+        unigram_with("a map of padding", map, json!("Z==="), "no base64"),
+        unigram_with("a map of three bytes", map, json!("AAAA"), "shorter than its length"),
+        unigram_with("a token that eats spaces", "/added_tokens/0/lstrip", json!(true), "\"<x>\""),
+        unigram_with("an unknown token outside", "/model/unk_id", json!(9), "model.unk_id 9"),
+        unigram_with(
+            "pieces without scores",
+            "/model/vocab",
+            json!({"a": 0}),
+            "a list with scores",
+        ),
+        json_with("an unknown token of nobody", "/model", no_unknown(), "model.unk_token"),
+    ]
+}
+
+/// A model whose unknown token is not in its vocabulary.
+fn no_unknown() -> Json {
+    json!({"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "<unk>"})
 }
 
 /// `tokenizer.model` files.

@@ -135,8 +135,8 @@ class Clients:
                     jobs[f"{work.__name__} {i}.{seed}"] = functools.partial(work, i, seed)
         for i in range(len(NOISE)):
             jobs[f"noise {i}"] = functools.partial(self.noise, i)
-        for work in (self.chat_stream, self.half, self.several, self.pages):
-            jobs[work.__name__] = work
+        for once in (self.chat_stream, self.half, self.several, self.pages):
+            jobs[once.__name__] = once
         return jobs
 
     def ask(self, path: str, body: bytes | None, keep: Any = None) -> tuple[int, bytes]:

@@ -1,7 +1,7 @@
 """Threads that do the jobs of a table again and again, and rest when they are told to.
 
 A job is a function that gives pairs of a name and an answer. Answers of one name must be equal,
-whichever thread, round or job they came from: the first one is what all later ones are held against.
+whichever thread, round or job they came from: all are held against the first one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Python package under load: four threads on shared models, at rest between rounds.
 
-Started by `soak.py`, which writes `go`, `stop` and `end` to its standard input and gets a line of JSON
-for each `stop`, once nothing runs any more.
+Started by `soak.py`, which writes `go`, `stop` and `end` to its standard input and gets a line of
+JSON for each `stop`, once nothing runs any more.
 """
 
 from __future__ import annotations
@@ -60,10 +60,9 @@ class Library:
             for seed in SEEDS:
                 for work in (self.whole, self.stream, self.abandon, self.cancel, self.in_session):
                     jobs[f"{work.__name__} {i}.{seed}"] = functools.partial(work, i, prompt, seed)
-        once = (self.stop_text, self.batch, self.embed, self.tokens, self.scores, self.forks)
-        once += (self.chat, self.callbacks, self.event_loop, self.others, self.files)
-        for work in once:
-            jobs[work.__name__] = work
+        texts = [self.stop_text, self.batch, self.forks, self.chat, self.callbacks, self.event_loop]
+        for once in [*texts, self.embed, self.tokens, self.scores, self.others, self.files]:
+            jobs[once.__name__] = once
         jobs.update((f"refused {what}", functools.partial(self.refused, what)) for what in REFUSED)
         models = [*self.data.glob("*.gguf"), *(self.data / "packed").glob("*/")]
         for path in sorted(models):
@@ -73,8 +72,8 @@ class Library:
     def crowd(self) -> None:
         """Lets as many threads as there ever are at a time use each model at once.
 
-        What a model keeps for each of them, such as the buffers of a pass, is there afterwards: else
-        it would come when the threads happen to meet, perhaps after an hour.
+        What a model keeps for each of them, such as the buffers of a pass, is there afterwards:
+        else it would come when the threads happen to meet, perhaps after an hour.
         """
         n = N_THREADS + N_LOOP
         together = threading.Barrier(n)

@@ -21,8 +21,8 @@ MOST_AN_HOUR = 1e6
 class Clock:
     """Seconds that this process was there for: while it is stopped, time stands still.
 
-    Whoever stops all processes for a while, to measure something else, neither makes a slope flatter
-    nor a wait too long.
+    Whoever stops all processes for a while, to measure something else, neither makes a slope
+    flatter nor a wait too long.
     """
 
     def __init__(self) -> None:

@@ -2,10 +2,10 @@
 
     python soak.py --minutes 60 --server PATH/halfbyte --data tests/data [--model MODEL]
 
-Two processes work side by side with four threads each: `library.py` with the Python package, and the
-server for the clients of this one. They work in rounds of some seconds, and rest between two rounds:
-what they hold then is what they keep, not what they are working with. The first part of the run is
-left out, in which caches fill up to their bounds; a line through the rest must not rise.
+Two processes work side by side with four threads each: `library.py` with the Python package, and
+the server for the clients of this one. They work in rounds of some seconds, and rest between two
+rounds: what they hold then is what they keep, not what they are working with. The first part of the
+run is left out, in which caches fill up to their bounds; a line through the rest must not rise.
 
 `cargo xtask soak` builds everything, lays it aside and runs this.
 """
@@ -39,9 +39,9 @@ LONGEST_WARM_UP = 600.0
 SHORTEST = 20.0
 
 #: glibc gives threads arenas of their own, up to eight for each processor, and lets a block's size
-#: decide anew where such blocks go. How high each arena grows then depends on which threads met, for
-#: hours; so do the arenas of Python's own allocator. With one arena and one bound memory is as high
-#: after minutes as it gets. What leaks, leaks as before.
+#: decide anew where such blocks go. How high each arena grows then depends on which threads met,
+#: for hours; so do the arenas of Python's own allocator. With one arena and one bound memory is as
+#: high after minutes as it gets. What leaks, leaks as before.
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "65536",
@@ -72,9 +72,11 @@ class Watched:
     def state(self) -> str:
         """The last sample, in words."""
         last = self.samples[-1]
-        in_use = f", {last.in_use / 1e6:.2f} in use" if last.in_use else ""
+        parts = [f"{last.anonymous / 1e6:.2f} anonymous"]
+        if last.in_use:
+            parts.append(f"{last.in_use / 1e6:.2f} in use")
         return (
-            f"{self.name} {last.resident / 1e6:.2f} MB ({last.anonymous / 1e6:.2f} anonymous{in_use}), "
+            f"{self.name} {last.resident / 1e6:.2f} MB ({', '.join(parts)}), "
             f"{last.descriptors} files, {last.threads} threads"
         )
 
@@ -86,9 +88,9 @@ class Watched:
             if not any(getattr(sample, what) for sample in kept):
                 continue
             line = Line.through([(s.seconds, getattr(s, what)) for s in kept])
+            first, last = (getattr(sample, what) / 1e6 for sample in (kept[0], kept[-1]))
             text = (
-                f"{self.name}: {what.replace('_', ' ')} memory {getattr(kept[0], what) / 1e6:.2f} -> "
-                f"{getattr(kept[-1], what) / 1e6:.2f} MB, "
+                f"{self.name}: {what.replace('_', ' ')} memory {first:.2f} -> {last:.2f} MB, "
                 f"{line.slope / 1e6:+.3f} ± {line.error / 1e6:.3f} MB/h over "
                 f"{60 * line.hours:.1f} min ({len(kept)} samples)"
             )

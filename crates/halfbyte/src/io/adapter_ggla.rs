@@ -32,8 +32,12 @@ const MAX_TENSORS: usize = 16_384;
 
 /// Opens the `ggla` file at `path`.
 pub(super) fn open(path: &Path, base: Base<'_>) -> Result<AdapterFile> {
-    let map = Map::open(path)?;
-    let mut cursor = Cursor::new(path, map.bytes());
+    read(path, Source::Map(Map::open(path)?), base)
+}
+
+/// Reads the `ggla` file whose bytes are `source`.
+pub(super) fn read(path: &Path, source: Source, base: Base<'_>) -> Result<AdapterFile> {
+    let mut cursor = Cursor::new(path, source.bytes());
     cursor.take(MAGIC.len(), "the magic")?;
     let version = cursor.u32("the version")?;
     if version != VERSION {
@@ -54,7 +58,7 @@ pub(super) fn open(path: &Path, base: Base<'_>) -> Result<AdapterFile> {
         }
         tensors.push(record(&mut cursor, base, &mut transposed)?);
     }
-    let sources = [Source::Map(map)].into_iter().chain(transposed.into_iter().map(Source::Owned));
+    let sources = [source].into_iter().chain(transposed.into_iter().map(Source::Owned));
     let scale = |_: &str, _| Ok(f64::from(alpha) / rank as f64);
     AdapterFile::assemble(path, Metadata::default(), sources.collect(), tensors, scale)
 }

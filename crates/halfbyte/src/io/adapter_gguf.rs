@@ -13,8 +13,12 @@ use crate::error::{Error, Result};
 
 /// Opens the GGUF adapter at `path`.
 pub(super) fn open(path: &Path, base: Base<'_>) -> Result<AdapterFile> {
-    let map = Map::open(path)?;
-    let parsed = gguf::parse(path, map.bytes())?;
+    read(path, Source::Map(Map::open(path)?), base)
+}
+
+/// Reads the GGUF adapter whose bytes are `source`.
+pub(super) fn read(path: &Path, source: Source, base: Base<'_>) -> Result<AdapterFile> {
+    let parsed = gguf::parse(path, source.bytes())?;
     let metadata = parsed.metadata;
     let field = |key: &str| format!("{key} in {}", path.display());
     if metadata.str("general.type")? != Some("adapter") {
@@ -37,5 +41,5 @@ pub(super) fn open(path: &Path, base: Base<'_>) -> Result<AdapterFile> {
     // As llama.cpp has it: no alpha, or one of 0, is a scale of 1.
     let alpha = f64::from(metadata.f32("adapter.lora.alpha")?.unwrap_or(0.0));
     let scale = |_: &str, rank: usize| Ok(if alpha == 0.0 { 1.0 } else { alpha / rank as f64 });
-    AdapterFile::assemble(path, metadata, vec![Source::Map(map)], parsed.tensors, scale)
+    AdapterFile::assemble(path, metadata, vec![source], parsed.tensors, scale)
 }

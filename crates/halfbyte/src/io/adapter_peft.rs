@@ -94,6 +94,11 @@ pub(super) fn open(path: &Path, base: Base<'_>) -> Result<AdapterFile> {
     AdapterFile::assemble(&folder, Metadata::default(), vec![source], tensors, scale)
 }
 
+/// Reads the `bytes` of a configuration.
+pub(super) fn read_config(path: &Path, bytes: &[u8]) -> Result<()> {
+    Config::parse(Document::parse(path.into(), bytes, &wanted())?).map(|_| ())
+}
+
 /// A tensor of the weights file.
 struct Stored {
     name: String,
@@ -189,11 +194,17 @@ struct Config {
     is_stabilized: bool,
 }
 
+/// Fields of the configuration that are read.
+fn wanted() -> Vec<&'static str> {
+    FIELDS.iter().copied().chain(REFUSED.iter().map(|(field, _)| *field)).collect()
+}
+
 impl Config {
     fn read(folder: &Path) -> Result<Self> {
-        let mut wanted = FIELDS.to_vec();
-        wanted.extend(REFUSED.iter().map(|(field, _)| field));
-        let document = Document::read(folder.join(CONFIG), &wanted)?;
+        Self::parse(Document::read(folder.join(CONFIG), &wanted())?)
+    }
+
+    fn parse(document: Document) -> Result<Self> {
         let kind = document.text(&["peft_type"])?;
         if kind != Some("LORA") {
             return Err(document.wrong("peft_type", "LORA"));

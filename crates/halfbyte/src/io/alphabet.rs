@@ -9,6 +9,10 @@
 pub(crate) const SPACE: &str = "\u{120}";
 
 const FIRST_STAND_IN: u32 = 0x100;
+/// How many bytes without a character of their own lie up to the space, and how many from DEL on;
+/// one more is the soft hyphen.
+const N_LOW: u8 = 33;
+const N_MIDDLE: u8 = 34;
 
 /// Whether `byte` is its own character.
 fn is_itself(byte: u8) -> bool {
@@ -24,11 +28,13 @@ pub(super) fn bytes() -> impl Iterator<Item = u8> {
 
 /// The character that stands for `byte`.
 fn to_char(byte: u8) -> char {
-    if is_itself(byte) {
-        return char::from(byte);
-    }
-    let before = (0..byte).filter(|&b| !is_itself(b)).count() as u32;
-    char::from_u32(FIRST_STAND_IN + before).unwrap_or(char::REPLACEMENT_CHARACTER)
+    let nth = match byte {
+        ..=b' ' => byte,
+        0x7F..=0xA0 => byte - 0x7F + N_LOW,
+        0xAD => N_LOW + N_MIDDLE,
+        _ => return char::from(byte),
+    };
+    char::from_u32(FIRST_STAND_IN + u32::from(nth)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
 /// The byte for which `c` stands.
@@ -38,8 +44,13 @@ fn to_byte(c: char) -> Option<u8> {
     {
         return Some(byte);
     }
-    let nth = usize::try_from(u32::from(c).checked_sub(FIRST_STAND_IN)?).ok()?;
-    (0..=u8::MAX).filter(|&byte| !is_itself(byte)).nth(nth)
+    let nth = u8::try_from(u32::from(c).checked_sub(FIRST_STAND_IN)?).ok()?;
+    match nth.checked_sub(N_LOW) {
+        None => Some(nth),
+        Some(middle @ ..N_MIDDLE) => Some(0x7F + middle),
+        Some(N_MIDDLE) => Some(0xAD),
+        Some(_) => None,
+    }
 }
 
 /// `bytes` in the alphabet: a character for each.

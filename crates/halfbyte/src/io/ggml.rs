@@ -50,7 +50,7 @@ pub(super) struct Record {
 /// A file, read.
 #[derive(Debug)]
 pub(super) struct File {
-    map: Option<Map>,
+    source: Option<Source>,
     pub(super) header: Header,
     pub(super) records: Vec<Record>,
     /// The vocabulary's entries, and what had to be assumed about them.
@@ -59,13 +59,13 @@ pub(super) struct File {
 }
 
 impl File {
-    /// The file's bytes, none after [`take_map`](Self::take_map).
+    /// The file's bytes, none after [`take_source`](Self::take_source).
     pub(super) fn bytes(&self) -> &[u8] {
-        self.map.as_ref().map_or(&[], Map::bytes)
+        self.source.as_ref().map_or(&[], Source::bytes)
     }
 
-    pub(super) fn take_map(&mut self) -> Option<Map> {
-        self.map.take()
+    pub(super) fn take_source(&mut self) -> Option<Source> {
+        self.source.take()
     }
 
     /// What whoever looks at the model should know.
@@ -81,7 +81,11 @@ pub(super) fn is_one(head: &[u8]) -> bool {
 
 /// Opens the file at `path`, and its other parts if LLaMA's converter left several.
 pub(super) fn open(path: &Path) -> Result<Checkpoint> {
-    let file = read(path)?;
+    whole(path, read(path)?)
+}
+
+/// The model of which `file`, at `path`, is all or a part.
+pub(super) fn whole(path: &Path, file: File) -> Result<Checkpoint> {
     let Joined { path, mut file, mut sources, tensors } = ggml_parts::join(path, file)?;
     let sizes = Sizes::of(&path, &file.header, || tensors.iter().map(|(record, _)| record))?;
     let tensors = tensors.into_iter().map(|(record, place)| {
@@ -105,8 +109,12 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
 
 /// Reads one file: header, vocabulary, tensor list.
 pub(super) fn read(path: &Path) -> Result<File> {
-    let map = Map::open(path)?;
-    let mut cursor = Cursor::new(path, map.bytes());
+    parse(path, Source::Map(Map::open(path)?))
+}
+
+/// Reads the file whose bytes are `source`.
+pub(super) fn parse(path: &Path, source: Source) -> Result<File> {
+    let mut cursor = Cursor::new(path, source.bytes());
     let header = Header::read(&mut cursor)?;
     let (vocab, notes) = vocabulary(&mut cursor, &header)?;
     let mut records = Vec::new();
@@ -116,7 +124,7 @@ pub(super) fn read(path: &Path) -> Result<File> {
             return Err(cursor.malformed(format!("there are more than {MAX_TENSORS} tensors")));
         }
     }
-    Ok(File { map: Some(map), header, records, vocab, notes })
+    Ok(File { source: Some(source), header, records, vocab, notes })
 }
 
 fn vocabulary(cursor: &mut Cursor<'_>, header: &Header) -> Result<(Metadata, Vec<String>)> {

@@ -41,7 +41,7 @@ pub(super) fn join(path: &Path, file: File) -> Result<Joined> {
         let place = if transposed && is_turned(&record) {
             let bytes = turned(path, &file, &mut record)?;
             sources.push(Source::Owned(bytes));
-            // The map becomes source 0.
+            // The file becomes source 0.
             (sources.len(), 0)
         } else {
             (0, record.start)
@@ -54,17 +54,17 @@ pub(super) fn join(path: &Path, file: File) -> Result<Joined> {
                 .into(),
         );
     }
-    Ok(with_map(path, file, sources, tensors))
+    Ok(with_file(path, file, sources, tensors))
 }
 
-fn with_map(
+fn with_file(
     path: &Path,
     mut file: File,
     owned: Vec<Source>,
     tensors: Vec<(Record, (usize, usize))>,
 ) -> Joined {
     let mut sources = Vec::with_capacity(owned.len() + 1);
-    sources.extend(file.take_map().map(Source::Map));
+    sources.extend(file.take_source());
     sources.extend(owned);
     Joined { path: path.into(), file, sources, tensors }
 }

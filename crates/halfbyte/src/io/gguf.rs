@@ -50,12 +50,16 @@ pub(super) struct Parsed {
 
 /// Opens the GGUF file at `path`, and the other parts if it is split.
 pub(super) fn open(path: &Path) -> Result<Checkpoint> {
-    let map = Map::open(path)?;
-    let parsed = parse(path, map.bytes())?;
+    read(path, Source::Map(Map::open(path)?))
+}
+
+/// Reads the GGUF file whose bytes are `source`, and the other parts if it is split.
+pub(super) fn read(path: &Path, source: Source) -> Result<Checkpoint> {
+    let parsed = parse(path, source.bytes())?;
     if gguf_split::is_part(&parsed.metadata) {
-        return gguf_split::open(path, Source::Map(map), parsed);
+        return gguf_split::open(path, source, parsed);
     }
-    finish(path, parsed.metadata, vec![Source::Map(map)], parsed.tensors)
+    finish(path, parsed.metadata, vec![source], parsed.tensors)
 }
 
 /// Reads a GGUF file that is part of the program.

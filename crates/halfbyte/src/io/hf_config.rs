@@ -67,7 +67,11 @@ impl Config {
 
 /// Reads `config.json` of `folder` into `metadata`.
 pub(super) fn read(folder: &Path, metadata: &mut Metadata) -> Result<Config> {
-    let document = Document::read(folder.join("config.json"), FIELDS)?;
+    parse(folder, Document::read(folder.join("config.json"), FIELDS)?, metadata)
+}
+
+/// Reads the fields [`FIELDS`] of a `config.json` of `folder` into `metadata`.
+pub(super) fn parse(folder: &Path, document: Document, metadata: &mut Metadata) -> Result<Config> {
     let family = family(&document)?;
     let packing = Packing::read(folder, &document)?;
     check_activation(&document, family)?;

@@ -29,11 +29,16 @@ impl Document {
         let Some(bytes) = read_file(&path, MAX_CONFIG_BYTES)? else {
             return Ok(Self { path, fields: Vec::new() });
         };
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        Self::parse(path, &bytes, wanted)
+    }
+
+    /// Reads the fields `wanted` of the object that the file's `bytes` are.
+    pub(super) fn parse(path: PathBuf, bytes: &[u8], wanted: &[&str]) -> Result<Self> {
+        let mut json = serde_json::Deserializer::from_slice(bytes);
         let fields = (&mut json)
             .deserialize_map(Fields { wanted })
             .and_then(|fields| json.end().map(|()| fields))
-            .map_err(|e| malformed(&path, &bytes, &e))?;
+            .map_err(|e| malformed(&path, bytes, &e))?;
         Ok(Self { path, fields })
     }
 

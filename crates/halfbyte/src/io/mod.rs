@@ -34,6 +34,8 @@ mod hf_packed;
 mod hf_packing;
 mod hf_rope;
 mod hf_tokenizer;
+#[doc(hidden)]
+pub mod in_memory;
 mod metadata;
 mod mmap;
 mod new_file;

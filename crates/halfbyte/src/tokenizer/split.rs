@@ -1,5 +1,8 @@
 //! How byte-level vocabularies cut a text into words before merging: the table of splits.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use tokenizers::utils::SysRegex;
 
 use crate::error::{Error, Result};
@@ -88,7 +91,24 @@ pub(super) fn pre_tokenizer(name: &str) -> Result<&'static PreTokenizer> {
 /// A row's expressions, compiled.
 #[derive(Debug)]
 pub(super) struct Splitter {
-    patterns: Vec<SysRegex>,
+    patterns: Vec<Arc<SysRegex>>,
+}
+
+/// The expressions that were compiled so far. The table has a few, each takes about a millisecond,
+/// and a process may open many files.
+static COMPILED: Mutex<BTreeMap<&'static str, Arc<SysRegex>>> = Mutex::new(BTreeMap::new());
+
+/// The compiled `pattern`.
+fn compiled(pattern: &'static str) -> Result<Arc<SysRegex>> {
+    let mut all = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(regex) = all.get(pattern) {
+        return Ok(regex.clone());
+    }
+    let regex = SysRegex::new(pattern)
+        .map_err(|e| Error::Tokenizer(format!("split pattern {pattern:?}: {e}")))?;
+    let regex = Arc::new(regex);
+    all.insert(pattern, regex.clone());
+    Ok(regex)
 }
 
 impl Splitter {
@@ -97,12 +117,9 @@ impl Splitter {
     /// # Errors
     ///
     /// [`Error::Tokenizer`] if one is no regular expression.
-    pub(super) fn new(patterns: &[&str]) -> Result<Self> {
-        let compile = |pattern: &&str| {
-            SysRegex::new(pattern)
-                .map_err(|e| Error::Tokenizer(format!("split pattern {pattern:?}: {e}")))
-        };
-        Ok(Self { patterns: patterns.iter().map(compile).collect::<Result<_>>()? })
+    pub(super) fn new(patterns: &[&'static str]) -> Result<Self> {
+        let patterns = patterns.iter().copied().map(compiled);
+        Ok(Self { patterns: patterns.collect::<Result<_>>()? })
     }
 
     /// Cuts `text` into words that join to it again.
