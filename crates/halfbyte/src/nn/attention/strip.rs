@@ -59,13 +59,15 @@ impl Op for Strip<'_> {
             let skipped = queries[..n_rows].partition_point(|query| query.n_keys <= start);
             let rows = (skipped, &queries[skipped..n_rows]);
             let at = (block, BLOCK.min(n_keys - start));
-            let after = (start + BLOCK < n_keys)
-                .then(|| self.cache.head(self.layer, block + 1, self.kv_head))
-                .unwrap_or_default();
+            let after = if start + BLOCK < n_keys {
+                self.cache.head(self.layer, block + 1, self.kv_head)
+            } else {
+                Default::default()
+            };
             let states = &mut states[skipped..n_rows];
             match self.cache.cache_type() {
                 _ if n_sets::<L>(rows.1.len()) >= UNPACKED_FROM => {
-                    self.unpacked(isa, at, rows, states, after)
+                    self.unpacked(isa, at, rows, states, after);
                 }
                 CacheType::F16 => self.direct::<L, F16>(isa, block, rows, states, after),
                 CacheType::F32 => self.direct::<L, F32>(isa, block, rows, states, after),
