@@ -92,7 +92,7 @@ fn record(
     let too_large = || cursor.malformed_at(at, format!("tensor {name} is too large"));
     let n_bytes = encoding.row_bytes(inner).and_then(|row| row.checked_mul(outer));
     let n_bytes = n_bytes.ok_or_else(too_large)?;
-    let bytes = cursor.take(n_bytes, &format!("tensor {name}"))?;
+    let bytes = cursor.take(n_bytes, format_args!("tensor {name}"))?;
     let (dims, place) = match side {
         Side::A => {
             transposed.push(upright(bytes, inner, bytes.len() / inner / outer)?);

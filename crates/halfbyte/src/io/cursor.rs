@@ -1,10 +1,14 @@
 //! A reader over bytes whose every step is checked, with the field and the offset in its errors.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
 /// Reads little-endian fields from `bytes`, front to back.
+///
+/// What a field is comes as something that can be written, `format_args!` for the most part: a file
+/// may have a million fields, and only the one that is wrong is named.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -33,7 +37,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes to byte `offset` of the file; `field` is what said so.
-    pub(super) fn seek(&mut self, offset: u64, field: &str) -> Result<()> {
+    pub(super) fn seek(&mut self, offset: u64, field: impl Display) -> Result<()> {
         match usize::try_from(offset).ok().filter(|&offset| offset <= self.bytes.len()) {
             Some(offset) => self.position = offset,
             None => {
@@ -55,7 +59,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `n` bytes; `field` is what they are.
-    pub(super) fn take(&mut self, n: usize, field: &str) -> Result<&'a [u8]> {
+    pub(super) fn take(&mut self, n: usize, field: impl Display) -> Result<&'a [u8]> {
         let end = self.position.checked_add(n);
         let taken = end.and_then(|end| self.bytes.get(self.position..end));
         let Some(taken) = taken else {
@@ -68,24 +72,24 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self, field: &str) -> Result<[u8; N]> {
+    fn array<const N: usize>(&mut self, field: impl Display) -> Result<[u8; N]> {
         let taken = self.take(N, field)?;
         Ok(taken.try_into().expect("take gives exactly N bytes"))
     }
 
-    pub(super) fn u8(&mut self, field: &str) -> Result<u8> {
+    pub(super) fn u8(&mut self, field: impl Display) -> Result<u8> {
         Ok(u8::from_le_bytes(self.array(field)?))
     }
 
-    pub(super) fn u16(&mut self, field: &str) -> Result<u16> {
+    pub(super) fn u16(&mut self, field: impl Display) -> Result<u16> {
         Ok(u16::from_le_bytes(self.array(field)?))
     }
 
-    pub(super) fn u32(&mut self, field: &str) -> Result<u32> {
+    pub(super) fn u32(&mut self, field: impl Display) -> Result<u32> {
         Ok(u32::from_le_bytes(self.array(field)?))
     }
 
-    pub(super) fn u64(&mut self, field: &str) -> Result<u64> {
+    pub(super) fn u64(&mut self, field: impl Display) -> Result<u64> {
         Ok(u64::from_le_bytes(self.array(field)?))
     }
 }

@@ -203,7 +203,7 @@ fn record(cursor: &mut Cursor<'_>, header: &Header) -> Result<Option<Record>> {
         Err(what) => return Err(cursor.malformed_at(at, format!("tensor {name} {what}"))),
     };
     let start = cursor.position();
-    cursor.take(n_bytes, &format!("data of tensor {name}"))?;
+    cursor.take(n_bytes, format_args!("data of tensor {name}"))?;
     if BUFFERS.iter().any(|end| name.ends_with(end)) {
         return Ok(None);
     }

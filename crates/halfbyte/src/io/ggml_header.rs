@@ -221,7 +221,7 @@ impl Header {
             Word::Rotary => ("rotary size", MAX_WIDTH),
             Word::Parallel | Word::Type => ("type", 0),
         };
-        let number = cursor.u32(&format!("the {name}"))?;
+        let number = cursor.u32(format_args!("the {name}"))?;
         let n = usize::try_from(number).unwrap_or(usize::MAX);
         if max > 0 && !(1..=max).contains(&n) {
             let why = format!("the {name} is {number}, expected 1 to {max}");

@@ -9,6 +9,7 @@
 //! beyond.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::path::Path;
 
 use super::checkpoint::{Checkpoint, Tensor, TokenizerSource};
@@ -132,7 +133,7 @@ fn version(cursor: &mut Cursor<'_>, path: &Path) -> Result<u32> {
 }
 
 /// A count or size of the width that the version has: 32 bits in version 1, else 64.
-pub(super) fn size(cursor: &mut Cursor<'_>, version: u32, field: &str) -> Result<u64> {
+pub(super) fn size(cursor: &mut Cursor<'_>, version: u32, field: impl Display) -> Result<u64> {
     if version == 1 { cursor.u32(field).map(u64::from) } else { cursor.u64(field) }
 }
 
@@ -149,7 +150,7 @@ fn count(cursor: &mut Cursor<'_>, version: u32, (field, max): (&str, u64)) -> Re
 pub(super) fn string<'a>(
     cursor: &mut Cursor<'a>,
     version: u32,
-    (field, max): (&str, u64),
+    (field, max): (impl Display + Copy, u64),
 ) -> Result<&'a [u8]> {
     let at = cursor.position();
     let len = size(cursor, version, field)?;
@@ -179,8 +180,8 @@ fn entries(cursor: &mut Cursor<'_>, version: u32, n: u64) -> Result<Metadata> {
     let mut strings = Strings::default();
     for i in 0..n {
         let at = cursor.position();
-        let field = format!("key of metadata entry {i}");
-        let key = string(cursor, version, (&field, MAX_KEY_BYTES))?;
+        let field = format_args!("key of metadata entry {i}");
+        let key = string(cursor, version, (field, MAX_KEY_BYTES))?;
         let Some(text) = std::str::from_utf8(key).ok().filter(|k| !k.is_empty()) else {
             return Err(cursor.malformed_at(at, format!("{field} is empty or not UTF-8")));
         };
@@ -246,13 +247,13 @@ fn tensors(cursor: &mut Cursor<'_>, version: u32, n: u64, alignment: usize) -> R
 
 fn record<'a>(cursor: &mut Cursor<'a>, version: u32, i: u64) -> Result<Record<'a>> {
     let at = cursor.position();
-    let field = format!("name of tensor {i}");
-    let name = string(cursor, version, (&field, MAX_NAME_BYTES as u64))?;
+    let field = format_args!("name of tensor {i}");
+    let name = string(cursor, version, (field, MAX_NAME_BYTES as u64))?;
     let Some(name) = std::str::from_utf8(name).ok().filter(|n| !n.is_empty()) else {
         return Err(cursor.malformed_at(at, format!("{field} is empty or not UTF-8")));
     };
     let at = cursor.position();
-    let n_dims = cursor.u32(&format!("dimension count of tensor {name}"))?;
+    let n_dims = cursor.u32(format_args!("dimension count of tensor {name}"))?;
     let n_dims = match usize::try_from(n_dims) {
         Ok(n) if (1..=MAX_DIMS).contains(&n) => n,
         _ => {
@@ -263,7 +264,7 @@ fn record<'a>(cursor: &mut Cursor<'a>, version: u32, i: u64) -> Result<Record<'a
     let mut dims = Vec::with_capacity(n_dims);
     for _ in 0..n_dims {
         let at = cursor.position();
-        let dim = size(cursor, version, &format!("dimension of tensor {name}"))?;
+        let dim = size(cursor, version, format_args!("dimension of tensor {name}"))?;
         // The file has the innermost dimension first.
         dims.insert(
             0,
@@ -272,11 +273,11 @@ fn record<'a>(cursor: &mut Cursor<'a>, version: u32, i: u64) -> Result<Record<'a
             })?,
         );
     }
-    let number = cursor.u32(&format!("type of tensor {name}"))?;
+    let number = cursor.u32(format_args!("type of tensor {name}"))?;
     let encoding =
         gguf_value::encoding(number).map_err(|e| gguf_value::in_tensor(e, name, cursor.path()))?;
     let offset_at = cursor.position();
-    let offset = cursor.u64(&format!("offset of tensor {name}"))?;
+    let offset = cursor.u64(format_args!("offset of tensor {name}"))?;
     Ok(Record { name, dims, encoding, offset, offset_at })
 }
 

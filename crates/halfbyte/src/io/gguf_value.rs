@@ -35,7 +35,7 @@ pub(super) fn read(
     strings: &mut Strings,
 ) -> Result<Value> {
     let at = cursor.position();
-    let kind = cursor.u32(&format!("type of {key}"))?;
+    let kind = cursor.u32(format_args!("type of {key}"))?;
     Ok(match kind {
         0 => Value::U8(cursor.u8(key)?),
         1 => Value::I8(i8::from_le_bytes([cursor.u8(key)?])),
@@ -70,9 +70,9 @@ fn truth(cursor: &mut Cursor<'_>, key: &str) -> Result<bool> {
 
 fn array(cursor: &mut Cursor<'_>, version: u32, key: &str, strings: &mut Strings) -> Result<Value> {
     let at = cursor.position();
-    let kind = cursor.u32(&format!("element type of {key}"))?;
+    let kind = cursor.u32(format_args!("element type of {key}"))?;
     let length_at = cursor.position();
-    let n = size(cursor, version, &format!("array length of {key}"))?;
+    let n = size(cursor, version, format_args!("array length of {key}"))?;
     // Of a string, its length word at least.
     let string_bytes = if version == 1 { 4 } else { 8 };
     let least = match kind {
@@ -126,9 +126,9 @@ fn array(cursor: &mut Cursor<'_>, version: u32, key: &str, strings: &mut Strings
 fn string_array(cursor: &mut Cursor<'_>, version: u32, key: &str, n: u64) -> Result<Value> {
     // `n` length words were seen to fit in the file, so this is at most three times their size.
     let mut list = reserved(usize::try_from(n).unwrap_or(usize::MAX))?;
-    let field = format!("string in {key}");
+    let field = format_args!("string in {key}");
     for _ in 0..n {
-        list.push(owned(string(cursor, version, (&field, MAX_STRING_BYTES))?)?);
+        list.push(owned(string(cursor, version, (field, MAX_STRING_BYTES))?)?);
     }
     Ok(Value::Strings(list))
 }

@@ -187,7 +187,7 @@ fn data(
     (offset, size): (u64, u64),
 ) -> Result<Range<usize>> {
     let mut cursor = Cursor::new(path, bytes);
-    cursor.seek(offset, &format!("the offset of record {name:?}"))?;
+    cursor.seek(offset, format_args!("the offset of record {name:?}"))?;
     expect(&mut cursor, LOCAL, "a record's local header")?;
     cursor.take(22, "a record's local header")?;
     let local_name_len = cursor.u16("a local name's length")?;
@@ -200,7 +200,7 @@ fn data(
     cursor.take(extra_len.into(), "a local extra field")?;
     let start = cursor.position();
     let size = usize::try_from(size).unwrap_or(usize::MAX);
-    cursor.take(size, &format!("record {name:?}"))?;
+    cursor.take(size, format_args!("record {name:?}"))?;
     Ok(start..cursor.position())
 }
 
