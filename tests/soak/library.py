@@ -72,20 +72,20 @@ class Library:
     def crowd(self) -> None:
         """Lets as many threads as there ever are at a time use each model at once.
 
-        What a model keeps for each of them, such as the buffers of a pass, is there afterwards:
-        else it would come when the threads happen to meet, perhaps after an hour.
+        What a model keeps for each of them, such as the buffers of the largest pass, is there
+        afterwards: else it would come when the threads happen to meet, perhaps after an hour.
         """
         n = N_THREADS + N_LOOP
         together = threading.Barrier(n)
 
         def use() -> None:
             for model in (self.model, self.llama, self.t5):
-                ids = model.tokenize(self.text[:200])[:48]
+                ids = model.tokenize(self.text)[: model.context_length - 24]
                 together.wait()
                 model.generate(ids, max_new_tokens=24, logprobs=2)
                 together.wait()
                 if model is not self.t5:
-                    model.logits(IDS * 5)
+                    model.logits(ids)
 
         with ThreadPoolExecutor(n) as pool:
             for done in [pool.submit(use) for _ in range(n)]:
