@@ -2,7 +2,7 @@
 //!
 //! maturin builds with `ziglang` as the linker, so that a wheel runs on every Linux since 2014
 //! (glibc 2.17), whatever this machine has. Every wheel is built so that the same commit gives the same
-//! bytes, wherever it lies and is built; see [`maturin`].
+//! bytes, wherever it lies and is built: `Place::maturin` sees to that.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
