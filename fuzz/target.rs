@@ -1,6 +1,6 @@
 //! Every target's program: which one it is, its name says.
 //!
-//! Its seeds are laid into `corpus/TARGET` when that is not there, before libFuzzer reads it.
+//! Its seeds are laid into `corpus/TARGET` when nothing is there, before libFuzzer reads it.
 
 #![no_main]
 
@@ -16,7 +16,7 @@ libfuzzer_sys::fuzz_target!(init: lay_seeds(), |bytes: &[u8]| {
 
 fn lay_seeds() {
     let folder = Path::new("corpus").join(TARGET.name);
-    if folder.exists() {
+    if std::fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some()) {
         return;
     }
     let seeds = (TARGET.seeds)();
