@@ -148,6 +148,7 @@ fn again(
 }
 
 /// Compares those ways with one thread of scalar code.
+#[expect(clippy::print_stdout, reason = "a test of hours tells how far it is")]
 fn check(
     rows: &mut Rows,
     row: &str,
@@ -196,6 +197,7 @@ fn every_encoding(family: &str) -> Result<()> {
     rows.finish()
 }
 
+#[expect(clippy::print_stdout, reason = "says that it was skipped")]
 fn long_text(family: &str) -> Result<()> {
     if !full() {
         println!("skipped: an hour with HALFBYTE_FULL=1");
