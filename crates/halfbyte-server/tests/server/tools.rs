@@ -92,7 +92,8 @@ fn ask(more: &Value) -> Value {
         "messages": [{ "role": "user", "content": "How is the weather?" }], "tools": tools(),
         "max_tokens": 300, "seed": 1,
     });
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let fields = more.as_object().expect("fields of a request").clone();
+    body.as_object_mut().expect("a request").extend(fields);
     body
 }
 
@@ -249,8 +250,8 @@ fn calls_in_a_text_are_found_and_words_are_not_held_back() {
     let words = "I look. It <i>may</i> take a while, as the gulls said.";
     for (text, content, calls, finish) in [
         (weather.to_owned(), None, vec![oslo.clone()], "tool_calls"),
-        (format!("{weather}\\n{time}"), None, vec![oslo.clone(), noon.clone()], "tool_calls"),
-        (format!("{words} {time}"), Some(format!("{words} ")), vec![noon.clone()], "tool_calls"),
+        (format!("{weather}\\n{time}"), None, vec![oslo, noon.clone()], "tool_calls"),
+        (format!("{words} {time}"), Some(format!("{words} ")), vec![noon], "tool_calls"),
         (words.to_owned(), Some(words.to_owned()), vec![], "stop"),
         (format!("{words}<tool_"), Some(format!("{words}<tool_")), vec![], "stop"),
         (
