@@ -26,6 +26,8 @@ from crew import Answers, Crew, Job
 N_THREADS = 4
 #: Threads that compute for an event loop.
 N_LOOP = 2
+#: As many as ever are there at a time, and some.
+N_CROWD = N_THREADS + 2 * N_LOOP
 PROMPTS = [
     "Once upon a time",
     "The dog and the cat went to the river to swim. " * 6 + "Then",
@@ -75,8 +77,7 @@ class Library:
         What a model keeps for each of them, such as the buffers of the largest pass, is there
         afterwards: else it would come when the threads happen to meet, perhaps after an hour.
         """
-        n = N_THREADS + N_LOOP
-        together = threading.Barrier(n)
+        together = threading.Barrier(N_CROWD)
 
         def use() -> None:
             for model in (self.model, self.llama, self.t5):
@@ -87,9 +88,17 @@ class Library:
                 if model is not self.t5:
                     model.logits(ids)
 
-        with ThreadPoolExecutor(n) as pool:
-            for done in [pool.submit(use) for _ in range(n)]:
+        with ThreadPoolExecutor(N_CROWD) as pool:
+            for done in [pool.submit(use) for _ in range(N_CROWD)]:
                 done.result()
+
+        async def loop() -> None:
+            ids = self.model.tokenize(self.text)[: self.model.context_length - 24]
+            texts = (self.model.agenerate(ids, max_new_tokens=24) for _ in range(N_CROWD))
+            await asyncio.gather(*texts)
+
+        # The threads of event loops stay, too.
+        asyncio.run(loop())
 
     # The same text in five ways; they share their answers' names.
 

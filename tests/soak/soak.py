@@ -29,6 +29,8 @@ from measure import MOST_AN_HOUR, Clock, Line, Sample, grew
 
 #: Seconds of work between two samples.
 ROUND = 12.0
+#: Seconds of a crowd of clients, before all.
+CROWDED = 60.0
 #: Seconds after which what does not come to rest hangs.
 PATIENCE = 180.0
 #: Part of a run in which caches fill, and the most seconds of it.
@@ -47,6 +49,7 @@ ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "PYTHONMALLOC": "malloc",
 }
+N_CLIENTS = 4
 #: MiB of keys and values: so few that the server's cache is full after minutes, and somebody always
 #: has to make room.
 CACHE = "12"
@@ -152,7 +155,11 @@ class Server(Watched):
             line = lines.get(timeout=120)
             assert line, "the server did not start"
             self.url = line.strip().partition(" at ")[2]
-        self.crew = Crew(Clients(self.url).jobs(), 4)
+        jobs = Clients(self.url).jobs()
+        # The first minute has more clients than there will be: the threads that the server starts
+        # for them, and what those keep, would come later otherwise, whenever many happen to meet.
+        self.crowd = Crew(jobs, 4 * N_CLIENTS)
+        self.crew = Crew(jobs, N_CLIENTS)
         self.report = self.crew.report()
         self.lines = lines
 
@@ -181,6 +188,7 @@ class Soak:
     def run(self) -> None:
         """Rounds, until the time is over or something hangs."""
         # What it takes to start does not count.
+        self._crowd()
         start = self.clock.seconds
         told = 0.0
         while self.clock.seconds - start < self.seconds and not self.hung:
@@ -194,6 +202,16 @@ class Soak:
             if self.clock.seconds >= told:
                 told = self.clock.seconds + 60
                 self._tell(self.clock.seconds - start)
+
+    def _crowd(self) -> None:
+        crowd = self.server.crowd
+        crowd.go()
+        self.clock.wait(lambda: False, CROWDED)
+        crowd.stop()
+        if not self.clock.wait(lambda: crowd.rests, PATIENCE):
+            self.hung = "server: a crowd of clients did not come to rest"
+        for error in crowd.report()["errors"]:
+            self.hung = self.hung or error
 
     def _round(self) -> None:
         self.server.crew.go()
