@@ -116,5 +116,5 @@ const LIMIT_NOTE = "The answer reached its longest length. The settings can allo
 
 /** Tokens a second of a finished answer; the first token is not counted, because reading the prompt came before it. */
 export function speedOf(usage) {
-  return usage && usage.answer > 1 && usage.seconds > 0.05 ? (usage.answer - 1) / usage.seconds : null;
+  return usage && usage.answer > 1 && usage.seconds > 0.01 ? (usage.answer - 1) / usage.seconds : null;
 }
