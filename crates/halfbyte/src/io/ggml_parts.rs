@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::ggml::{File, Record, malformed, read};
 use super::ggml_layout::Dim;
+use super::metadata::reserved;
 use super::source::Source;
 use super::view::upright;
 use crate::error::{Error, Result};
@@ -203,10 +204,4 @@ fn joined(record: &Record, parts: &[&[u8]]) -> Result<(Vec<usize>, Vec<u8>)> {
         }
     }
     Ok((vec![rows, columns * parts.len()], whole))
-}
-
-fn reserved(n: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes: n })?;
-    Ok(bytes)
 }
