@@ -3,7 +3,8 @@
 //!
 //! By default each encoding meets the best instruction set here, one thread count and one batch,
 //! in turn. With `HALFBYTE_FULL=1` (hours; best in a release build, and a test at a time) each
-//! meets all of them, and there are long texts.
+//! meets all of them, and there are long texts. `HALFBYTE_SHARD=2/8` does an eighth of that, to run
+//! beside the other seven.
 
 use std::ops::Range;
 use std::path::Path;
@@ -31,22 +32,36 @@ fn full() -> bool {
     std::env::var_os("HALFBYTE_FULL").is_some_and(|full| full == "1")
 }
 
-/// What a case is computed with: each instruction set, number of threads and batch of these.
+/// Which part of the work to do, and of how many: by default all of it.
+fn shard() -> Result<(usize, usize)> {
+    let Ok(shard) = std::env::var("HALFBYTE_SHARD") else { return Ok((1, 1)) };
+    let parts = shard.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    parts
+        .filter(|(i, n)| (1..=*n).contains(i))
+        .with_context(|| format!("HALFBYTE_SHARD={shard}, expected 1/8 to 8/8"))
+}
+
+/// What a case is computed with: each pair of an instruction set and a number of threads, and each batch.
 struct Ways {
-    isas: Vec<Isa>,
-    threads: Vec<usize>,
+    pairs: Vec<(Isa, usize)>,
     batches: Vec<usize>,
 }
 
 impl Ways {
     /// Those of case `i`.
-    fn of(i: usize) -> Self {
-        let mut isas = Isa::available();
-        if full() {
-            return Self { isas, threads: THREADS.to_vec(), batches: BATCHES.to_vec() };
+    fn of(i: usize) -> Result<Self> {
+        let isas = Isa::available();
+        if !full() {
+            let best = *isas.last().context("scalar is always there")?;
+            return Ok(Self {
+                pairs: vec![(best, THREADS[i % 4])],
+                batches: vec![BATCHES[i / 4 % 4]],
+            });
         }
-        isas.drain(..isas.len() - 1);
-        Self { isas, threads: vec![THREADS[i % 4]], batches: vec![BATCHES[i / 4 % 4]] }
+        let (part, n_parts) = shard()?;
+        let pairs = isas.iter().flat_map(|&isa| THREADS.map(|threads| (isa, threads)));
+        let pairs = pairs.skip(part - 1).step_by(n_parts).collect();
+        Ok(Self { pairs, batches: BATCHES.to_vec() })
     }
 }
 
@@ -159,20 +174,18 @@ fn check(
     let scalar = load(checkpoint, Isa::available()[0], 1)?;
     let want = logits(&scalar, &mut scalar.new_cache(CacheType::F16), &tokens, 512)?;
     anyhow::ensure!(want.iter().all(|&x| f32::from_bits(x).is_finite()), "{row}: not finite");
-    for &isa in &ways.isas {
-        for &threads in &ways.threads {
-            let decoder = load(checkpoint, isa, threads)?;
-            for &batch in &ways.batches {
-                let what = format!("{}, {threads} threads, batch {batch}", isa.name());
-                let mut cache = decoder.new_cache(CacheType::F16);
-                let cold = logits(&decoder, &mut cache, &tokens, batch)?;
-                rows.check(row, cold == want, format!("{what}, cold"));
-                let range = n_tokens - 9..n_tokens;
-                let reused = again(&decoder, &mut cache, (&tokens, range), batch)?;
-                rows.check(row, want.ends_with(&reused), format!("{what}, reused cache"));
-            }
+    for &(isa, threads) in &ways.pairs {
+        let decoder = load(checkpoint, isa, threads)?;
+        for &batch in &ways.batches {
+            let what = format!("{}, {threads} threads, batch {batch}", isa.name());
+            let mut cache = decoder.new_cache(CacheType::F16);
+            let cold = logits(&decoder, &mut cache, &tokens, batch)?;
+            rows.check(row, cold == want, format!("{what}, cold"));
+            let range = n_tokens - 9..n_tokens;
+            let reused = again(&decoder, &mut cache, (&tokens, range), batch)?;
+            rows.check(row, want.ends_with(&reused), format!("{what}, reused cache"));
         }
-        println!("{row}: {}", isa.name());
+        println!("{row}: {}, {threads} threads", isa.name());
     }
     Ok(())
 }
@@ -191,7 +204,7 @@ fn every_encoding(family: &str) -> Result<()> {
         let row = format!("{family} {}", encoding.name());
         rows.run(&row, |rows| {
             let model = model(folder.path(), family, encoding)?;
-            check(rows, &row, (&model, n_tokens), &Ways::of(i))
+            check(rows, &row, (&model, n_tokens), &Ways::of(i)?)
         });
     }
     rows.finish()
@@ -208,7 +221,7 @@ fn long_text(family: &str) -> Result<()> {
     let row = format!("{family}, {LONG} tokens");
     rows.run(&row, |rows| {
         let model = model(folder.path(), family, Encoding::Q4_0)?;
-        check(rows, &row, (&model, LONG), &Ways::of(0))
+        check(rows, &row, (&model, LONG), &Ways::of(0)?)
     });
     rows.finish()
 }
