@@ -1,13 +1,14 @@
 """Mix the story and instruction text of CORPUS into one training file.
 
-    python prepare.py CORPUS mix.txt
+    python prepare.py CORPUS mix.txt [rest.txt]
 
 Keeps every short story, a quarter of the long (older, harder) ones, and every instruction pair in the form
-`### Instruction:\n...\n\n### Response:\n...`; documents are parted by `<|endoftext|>`. Seeded: always the same file.
+`### Instruction:\n...\n\n### Response:\n...`; documents are parted by `<|endoftext|>`. The rest of the long ones goes
+to the second file. Seeded: always the same files.
 """
 import json, lzma, random, sys
 
-corpus, out = sys.argv[1], sys.argv[2]
+corpus, out, *rest = sys.argv[1:]
 rng = random.Random(7)
 stories = [d.strip() for d in lzma.open(f"{corpus}/stories.txt.xz", "rt").read().split("<|endoftext|>")]
 short = [d for d in stories if 80 < len(d) < 1500]
@@ -22,3 +23,5 @@ docs = short + long[: len(long) // 4] + pairs
 rng.shuffle(docs)
 open(out, "w").write("\n<|endoftext|>\n".join(docs))
 print(f"{len(docs)} documents, {sum(map(len, docs)) / 1e6:.1f} M characters")
+for path in rest:
+    open(path, "w").write("\n<|endoftext|>\n".join(long[len(long) // 4 :]))
