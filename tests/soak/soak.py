@@ -52,7 +52,7 @@ ALLOCATOR = {
 N_CLIENTS = 4
 #: MiB of keys and values: so few that the server's cache is full after minutes, and somebody always
 #: has to make room.
-CACHE = "12"
+CACHE = "24"
 
 
 class Watched:

@@ -4,7 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::{Connection, Running, metric};
+use crate::client::{Connection, Running, metric, model};
+
+/// What a whole context of the embedded model takes.
+fn context_bytes() -> usize {
+    let model = model();
+    model.cache_bytes(model.context_length())
+}
 
 #[test]
 fn what_every_answer_would_hold_is_bounded() {
@@ -124,7 +130,7 @@ fn an_end_lets_all_of_a_stream_come_to_its_end() {
 #[test]
 fn a_chat_without_a_length_keeps_no_other_out() {
     // The room of one context: as much as one chat may come to.
-    let server = Running::start(|options| options.cache_bytes = 2 << 20);
+    let server = Running::start(|options| options.cache_bytes = context_bytes());
     let chat = json!({ "messages": [{ "role": "user", "content": "Tell me about the sun." }] });
     let cached: Vec<Value> = (0..3)
         .map(|_| {
@@ -161,7 +167,7 @@ fn answers_that_make_room_for_others_are_the_same() {
     let alone: Vec<Value> =
         (0..6).map(|i| alone.ok("/v1/completions", &body(i))["choices"].clone()).collect();
     // Room for some of them, but not for all that they come to.
-    let server = Running::start(|options| options.cache_bytes = 3 << 20);
+    let server = Running::start(|options| options.cache_bytes = 3 * context_bytes() / 2);
     let ask = &|i| server.ok("/v1/completions", &body(i))["choices"].clone();
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..6).map(|i| scope.spawn(move || ask(i))).collect();
