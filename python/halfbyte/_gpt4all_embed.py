@@ -53,7 +53,7 @@ class Embed4All:
 
     >>> embedder = Embed4All("stories-q4_0.gguf")
     >>> len(embedder.embed("a cat")), len(embedder.embed(["a cat", "a dog"]))
-    (256, 2)
+    (384, 2)
     """
 
     MIN_DIMENSIONALITY = 64

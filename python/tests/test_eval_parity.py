@@ -22,7 +22,7 @@ N_ITEMS = int(os.environ.get("HALFBYTE_EVAL_ITEMS", "6"))
 MODELS = {
     "gptj-1k": SHARED / "ggml" / "gptj-1k-hf",
     "llama-1k": SHARED / "ggml" / "llama-1k-hf",
-    "embedded": SHARED.parent / "demo" / "gptj-stories",
+    "stories": SHARED.parent / "demo" / "gptj-stories",
 }
 
 

@@ -34,7 +34,7 @@ THEIRS = {
 MODELS = {
     "gptj-1k": SHARED / "ggml" / "gptj-1k-hf",
     "llama-1k": SHARED / "ggml" / "llama-1k-hf",
-    "embedded": SHARED.parent / "demo" / "gptj-stories",
+    "stories": SHARED.parent / "demo" / "gptj-stories",
 }
 
 

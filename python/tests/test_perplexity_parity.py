@@ -24,7 +24,7 @@ N_CHARS = int(os.environ.get("HALFBYTE_EVAL_CHARS", "4000"))
 MODELS = {
     "gptj-1k": SHARED / "ggml" / "gptj-1k-hf",
     "llama-1k": SHARED / "ggml" / "llama-1k-hf",
-    "embedded": SHARED.parent / "demo" / "gptj-stories",
+    "stories": SHARED.parent / "demo" / "gptj-stories",
 }
 
 
