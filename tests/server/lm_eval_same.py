@@ -14,11 +14,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 URL = os.environ["HALFBYTE_URL"]
 
 import lm_eval  # noqa: E402
-from lm_eval.models.openai_completions import LocalCompletionsAPI  # noqa: E402
-from lm_eval.tasks import TaskManager  # noqa: E402
-
 from halfbyte.lm_eval import TASKS, HalfbyteLM  # noqa: E402
 from halfbyte.lm_eval._command import local_tasks  # noqa: E402
+from lm_eval.models.openai_completions import LocalCompletionsAPI  # noqa: E402
+from lm_eval.tasks import TaskManager  # noqa: E402
 
 MODEL, ITEMS, N = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 TOKENIZER = sys.argv[4] if len(sys.argv) > 4 else None
@@ -61,10 +60,12 @@ def main() -> None:
     n, worst, cut = 0, 0.0, 0
     for task, samples in ours.items():
         assert len(samples) == len(others[task]) >= min(N, 1), task
-        for mine, one in zip(samples, others[task]):
+        for mine, one in zip(samples, others[task], strict=True):
             assert mine["doc_id"] == one["doc_id"]
             for (a, greedy), (b, other) in zip(
-                (answer[0] for answer in mine["resps"]), (answer[0] for answer in one["resps"])
+                (answer[0] for answer in mine["resps"]),
+                (answer[0] for answer in one["resps"]),
+                strict=True,
             ):
                 difference = abs(float(a) - float(b))
                 # The harness cuts what does not fit by one token more for a server.

@@ -96,9 +96,9 @@ def embeddings(model: str) -> None:
     vectors = [item.embedding for item in client.embeddings.create(model=model, input=texts).data]
     floats = client.embeddings.create(model=model, input=texts, encoding_format="float")
     raw = client.embeddings.create(model=model, input=texts, encoding_format="base64")
-    for vector, item, coded in zip(vectors, floats.data, raw.data):
+    for vector, item, coded in zip(vectors, floats.data, raw.data, strict=True):
         assert abs(sum(x * x for x in vector) - 1) < 1e-4
-        assert all(abs(a - b) < 1e-6 for a, b in zip(vector, item.embedding))
+        assert all(abs(a - b) < 1e-6 for a, b in zip(vector, item.embedding, strict=True))
         data = base64.b64decode(coded.embedding)
         assert list(struct.unpack(f"<{len(data) // 4}f", data)) == list(vector)
 

@@ -11,8 +11,8 @@ import random
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any, Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 #: Errors that are kept: one is enough to fail, and a hundred thousand would be a leak of our own.
 MOST_ERRORS = 20

@@ -14,6 +14,9 @@ use crate::test::target_dir;
 /// What the tests need, and nothing that the package needs besides.
 const TEST_PACKAGES: &[&str] = &["numpy", "pytest", "mypy", "ruff"];
 
+/// Scripts beside the package.
+const SCRIPTS: &[&str] = &["examples", "tests/page", "tests/server", "tests/soak"];
+
 /// What the tests of other frameworks need besides: hundreds of megabytes.
 const FRAMEWORKS: &[&str] = &[
     "langchain-core",
@@ -119,16 +122,25 @@ fn test(root: &Path, args: &Args) -> anyhow::Result<()> {
     let program = |name: &str| {
         target_dir(root).join("debug").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     };
-    for check in [&["check", "."][..], &["format", "--check", "."][..]] {
-        let mut ruff = Command::new(&python);
-        ruff.args(["-m", "ruff"]).args(check).current_dir(root.join("python"));
-        process::run(ruff)?;
-    }
+    lint(root, &python)?;
     let mut pytest = Command::new(python);
     pytest.args(["-m", "pytest"]).args(&args.pytest).current_dir(root.join("python"));
     pytest.env("PYTHONPATH", root.join("python"));
     pytest.env("HALFBYTE_LOGITS", program("logits")).env("HALFBYTE_CORPUS", program("corpus"));
     process::run(pytest)
+}
+
+/// Runs ruff over the package and over the scripts that run only here, which need no old Python.
+fn lint(root: &Path, python: &Path) -> anyhow::Result<()> {
+    let scripts = ["--config", "python/pyproject.toml", "--target-version", "py311"];
+    for (options, paths) in [(&[][..], &["python"][..]), (&scripts, SCRIPTS)] {
+        for check in [&["check"][..], &["format", "--check"]] {
+            let mut ruff = Command::new(python);
+            ruff.args(["-m", "ruff"]).args(check).args(options).args(paths).current_dir(root);
+            process::run(ruff)?;
+        }
+    }
+    Ok(())
 }
 
 /// The interpreter of a virtual environment in `folder` that has `packages`, made if need be.
