@@ -3,8 +3,8 @@
 //!
 //! By default each encoding meets the best instruction set here, one thread count and one batch,
 //! in turn. With `HALFBYTE_FULL=1` (hours; best in a release build, and a test at a time) each
-//! meets all of them, and there are long texts. `HALFBYTE_SHARD=2/8` does an eighth of that, to run
-//! beside the other seven.
+//! meets all of them, and there are long texts. `HALFBYTE_SHARD=2/8` goes an eighth of the ways, beside
+//! seven others or on machines with the same instruction sets; the reference is computed in each.
 
 use std::ops::Range;
 use std::path::Path;
@@ -32,16 +32,17 @@ fn full() -> bool {
     std::env::var_os("HALFBYTE_FULL").is_some_and(|full| full == "1")
 }
 
-/// Which part of the work to do, and of how many: by default all of it.
-fn shard() -> Result<(usize, usize)> {
-    let Ok(shard) = std::env::var("HALFBYTE_SHARD") else { return Ok((1, 1)) };
+/// Which part of the ways to go, and of how many parts: by default all of them.
+fn shard(n_pairs: usize) -> Result<(usize, usize)> {
+    let Some(shard) = std::env::var_os("HALFBYTE_SHARD") else { return Ok((1, 1)) };
+    let shard = shard.to_string_lossy();
     let parts = shard.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    parts
-        .filter(|(i, n)| (1..=*n).contains(i))
-        .with_context(|| format!("HALFBYTE_SHARD={shard}, expected 1/8 to 8/8"))
+    parts.filter(|(i, n)| full() && (1..=*n).contains(i) && *n <= n_pairs).with_context(|| {
+        format!("HALFBYTE_SHARD={shard}, expected HALFBYTE_FULL=1 and I/N with N <= {n_pairs}")
+    })
 }
 
-/// What a case is computed with: each pair of an instruction set and a number of threads, and each batch.
+/// How to compute a case: with each pair of an instruction set and a number of threads, in each batch.
 struct Ways {
     pairs: Vec<(Isa, usize)>,
     batches: Vec<usize>,
@@ -51,6 +52,7 @@ impl Ways {
     /// Those of case `i`.
     fn of(i: usize) -> Result<Self> {
         let isas = Isa::available();
+        let (part, n_parts) = shard(isas.len() * THREADS.len())?;
         if !full() {
             let best = *isas.last().context("scalar is always there")?;
             return Ok(Self {
@@ -58,7 +60,6 @@ impl Ways {
                 batches: vec![BATCHES[i / 4 % 4]],
             });
         }
-        let (part, n_parts) = shard()?;
         let pairs = isas.iter().flat_map(|&isa| THREADS.map(|threads| (isa, threads)));
         let pairs = pairs.skip(part - 1).step_by(n_parts).collect();
         Ok(Self { pairs, batches: BATCHES.to_vec() })
