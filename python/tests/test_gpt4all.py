@@ -211,6 +211,7 @@ def test_a_session_remembers(model: GPT4All) -> None:
 
 
 def test_a_stream_in_a_session_grows_its_message(model: GPT4All) -> None:
+    # After a comma the model goes on; after the end of a line it may end at once.
     with model.chat_session(prompt_template="{0},"):
         stream = iter(model.generate(PROMPT, max_tokens=10, temp=0, streaming=True))
         session = model.current_chat_session

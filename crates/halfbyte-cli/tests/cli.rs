@@ -321,11 +321,13 @@ fn quantize_writes_models_that_run_and_never_destroys_a_file_unasked() {
     let (source, wide) = (folder.arg("model.gguf"), folder.arg("wide.gguf"));
     let back = folder.arg("back.gguf");
     run(&["quantize", &source, &wide, "--type", "q8_0"]).ok();
-    // The model's head has rows that no block of Q6_K fits, and a note says so.
+    // The embedded model's head has rows of 384, which no number of Q6_K's blocks of 256 fits, and a note
+    // says so.
     let with_a_note = |args: &[&str]| {
         let ran = run(args);
         assert_eq!(ran.status, Some(0), "{}", ran.stderr);
         assert!(ran.stderr.starts_with("note: output.weight: "), "{}", ran.stderr);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     };
     with_a_note(&["quantize", &wide, &back, "--type", "q4_0"]);
     for model in [&wide, &back] {

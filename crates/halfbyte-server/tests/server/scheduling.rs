@@ -157,6 +157,7 @@ fn an_end_leaves_no_answer_in_the_middle() {
     let mut server = Running::start(|options| options.parallel = 1);
     let body = json!({
         "messages": [{ "role": "user", "content": "Tell me a story." }],
+        // In so many seconds as a server that ends gives its answers.
         "max_tokens": 160, "n": 8, "ignore_eos": true, "stream": true,
     });
     let mut streams: Vec<Connection> = (0..2).map(|_| Connection::open(server.address)).collect();
