@@ -60,7 +60,11 @@ fn answers_are_the_same_bits_alone_and_in_any_company() {
             });
         }
         assert!(metric(&server, "cached_tokens_total") > 0.0, "nothing was kept");
-        assert_eq!(metric(&server, "running"), 0.0);
+        // The last answer is there before it is counted as done.
+        let start = Instant::now();
+        while metric(&server, "running") > 0.0 {
+            assert!(start.elapsed() < Duration::from_secs(5), "it still runs");
+        }
         assert!(metric(&server, "prefix_bytes") <= cache_bytes as f64);
     }
 }
