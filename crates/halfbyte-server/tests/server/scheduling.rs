@@ -98,14 +98,16 @@ fn who_leaves_is_not_worked_for() {
     let body = json!({
         "prompt": long, "max_tokens": 400, "n": 8, "stream": true, "ignore_eos": true,
     });
-    // One who reads a prompt, one who writes, one who waits.
-    let mut leaving: Vec<Connection> = (0..3).map(|_| Connection::open(server.address)).collect();
-    for connection in &mut leaving {
+    let ask = || {
+        let mut connection = Connection::open(server.address);
         connection.ask("/v1/completions", body.to_string().as_bytes());
-    }
-    let (status, _) = leaving[0].head().unwrap();
-    assert_eq!(status, 200);
-    leaving[0].chunk().expect("it writes");
+        connection
+    };
+    // One whose answer is written, and then two who wait.
+    let mut writing = ask();
+    assert_eq!(writing.head().unwrap().0, 200);
+    writing.chunk().expect("it writes");
+    let leaving = [writing, ask(), ask()];
     let (start, n_asked) = (Instant::now(), 10.0);
     while metric(&server, "running") + metric(&server, "queued") < n_asked {
         assert!(start.elapsed() < Duration::from_secs(5), "they are not heard");
