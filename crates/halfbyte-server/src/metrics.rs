@@ -17,6 +17,8 @@ pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<(String, u16), u64>>,
     queued: AtomicUsize,
     running: AtomicUsize,
+    paused: AtomicUsize,
+    pauses: AtomicU64,
     prefixes: AtomicUsize,
     prefix_bytes: AtomicUsize,
     prompt_tokens: AtomicU64,
@@ -75,10 +77,21 @@ impl Metrics {
         (wait.ceil() as u64).clamp(1, 60)
     }
 
-    pub(crate) fn set_load(&self, running: usize, prefixes: usize, prefix_bytes: usize) {
+    /// Sequences that are computed, and answers that gave up their room for now.
+    pub(crate) fn set_load(&self, running: usize, paused: usize) {
         self.running.store(running, Relaxed);
-        self.prefixes.store(prefixes, Relaxed);
-        self.prefix_bytes.store(prefix_bytes, Relaxed);
+        self.paused.store(paused, Relaxed);
+    }
+
+    /// Texts that are kept, and the bytes of their keys and values.
+    pub(crate) fn set_prefixes(&self, n: usize, bytes: usize) {
+        self.prefixes.store(n, Relaxed);
+        self.prefix_bytes.store(bytes, Relaxed);
+    }
+
+    /// Counts an answer that gives up its room.
+    pub(crate) fn pause(&self) {
+        self.pauses.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn pass(&self, time: Duration, n_tokens: usize) {
@@ -129,6 +142,7 @@ impl Metrics {
         let gauge = "gauge";
         family("queued", gauge, "Prompts that wait.", &size(&self.queued));
         family("running", gauge, "Sequences that are computed.", &size(&self.running));
+        family("paused", gauge, "Answers that gave up their room for now.", &size(&self.paused));
         family(
             "prefixes",
             gauge,
@@ -144,6 +158,7 @@ impl Metrics {
             "Those that need not be read.",
             &count(&self.cached_tokens),
         );
+        family("pauses_total", counter, "Answers that made room for others.", &count(&self.pauses));
         family("new_tokens_total", counter, "Tokens that were drawn.", &count(&self.new_tokens));
         family("pass_tokens_total", counter, "Tokens in all passes.", &count(&self.pass_tokens));
         for (name, help, histogram) in [

@@ -67,6 +67,7 @@ impl Worker {
         if let Work::Generation(generation) = &mut work {
             generation.forget();
         }
+        self.metrics.pause();
         self.paused.push_front((Active { n_shared: 0, ..active }, work));
         true
     }

@@ -98,7 +98,8 @@ impl Worker {
 
     fn report(&self) {
         let n_running = self.active.values().map(|active| active.n_sequences).sum();
-        self.metrics.set_load(n_running, self.prefixes.len(), self.prefixes.n_bytes());
+        self.metrics.set_load(n_running, self.paused.len());
+        self.metrics.set_prefixes(self.prefixes.len(), self.prefixes.n_bytes());
     }
 
     /// Takes what is handed in; waits for it if there is nothing to do. False when all is over.
