@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use halfbyte::{Model, ModelOptions};
 use halfbyte_server::{Options, ServeError, Server, Stop};
@@ -198,7 +198,29 @@ impl Connection {
 
 /// The value of a metric without labels.
 pub(crate) fn metric(server: &Running, name: &str) -> f64 {
-    let text = server.get("/metrics").text();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("halfbyte_{name} ")));
+    value_of(&server.get("/metrics").text(), name)
+}
+
+fn value_of(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("halfbyte_{name} ")));
     line.expect("the metric is there").parse().expect("a number")
+}
+
+/// Sequences and prompts that have not come to their end.
+pub(crate) fn load(server: &Running) -> f64 {
+    let metrics = server.get("/metrics").text();
+    ["running", "paused", "queued"].iter().map(|name| value_of(&metrics, name)).sum()
+}
+
+/// Waits until the load is as `wanted`: requests come in any order, and the last answer is there before
+/// it is counted as done.
+pub(crate) fn wait_for_load(server: &Running, wanted: impl Fn(f64) -> bool) {
+    let start = Instant::now();
+    loop {
+        let load = load(server);
+        if wanted(load) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "the load stays at {load}");
+    }
 }

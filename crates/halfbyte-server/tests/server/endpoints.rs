@@ -4,7 +4,7 @@ use base64::Engine as _;
 use halfbyte::{GenerationConfig, Message};
 use serde_json::{Value, json};
 
-use crate::client::{Running, metric, model};
+use crate::client::{Running, load, model};
 
 const PROMPT: &str = "Once upon a time there was a little girl who";
 
@@ -283,7 +283,7 @@ fn tokens_and_facts_are_the_models() {
     assert_eq!(server.get(&format!("/v1/models/{id}")).json()["id"], id);
     assert_eq!(server.get("/v1/models/other").status, 404);
     assert_eq!(server.get("/health").json()["status"], "ok");
-    assert!(metric(&server, "running") == 0.0 && metric(&server, "queued") == 0.0);
+    assert_eq!(load(&server), 0.0);
     let document = server.get("/openapi.json").json();
     assert!(document["paths"]["/v1/chat/completions"]["post"].is_object(), "{document}");
     let text = document.to_string();
