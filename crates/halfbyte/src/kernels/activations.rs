@@ -4,9 +4,9 @@ use super::buffer::resize;
 use super::forms::Needs;
 use super::lanes::{LANES, Lanes};
 use super::panel::Panels;
-use super::product::FEW_TILES;
 use super::team::Disjoint;
-use super::{Brake, Isa, Op, Team};
+use super::tokens::{self, FEW_TILES, Tile};
+use super::{Brake, Op, Team};
 use crate::error::Result;
 
 /// Columns that share an activation scale.
@@ -98,19 +98,6 @@ pub(crate) struct Activations {
     pub(super) gathered: Option<Box<Self>>,
 }
 
-/// Consecutive tokens that a kernel keeps in registers together.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tile {
-    /// The first token.
-    pub(super) start: usize,
-    /// Tokens.
-    pub(super) rows: usize,
-    /// Places for tokens, one of [`WIDTHS`]; those past `rows` hold zeros.
-    pub(super) width: usize,
-    /// Places in the tiles before.
-    before: usize,
-}
-
 impl Activations {
     pub(crate) fn rows(&self) -> usize {
         self.rows
@@ -184,7 +171,7 @@ impl Activations {
         needs: Needs,
     ) -> Result<()> {
         (self.rows, self.k) = (rows, k);
-        cut(rows, team.isa(), &mut self.tiles)?;
+        tokens::cut(rows, team.isa(), &mut self.tiles)?;
         let places = self.tiles.last().map_or(0, |tile| tile.before + tile.width);
         let n_groups = k.div_ceil(GROUP);
         let len =
@@ -199,50 +186,6 @@ impl Activations {
             gathered.reserve(team, (rows, k), super::gather::NEEDS)?;
         }
         Ok(())
-    }
-}
-
-/// Widths of tiles for which there are kernels.
-pub(super) const WIDTHS: [usize; 7] = [1, 2, 3, 4, 6, 8, 12];
-
-/// The narrowest tile for `rows` tokens.
-fn width(rows: usize) -> usize {
-    WIDTHS.into_iter().find(|&width| width >= rows).unwrap_or(rows)
-}
-
-/// How many tiles of about equal size are quickest: as few as possible, or one more if that leaves
-/// fewer places empty.
-fn n_tiles(rows: usize, max_width: usize) -> usize {
-    // Unpacking and scales cost a tile about as much as one and a half more tokens.
-    let cost = |n: usize| n * (2 * width(rows.div_ceil(n)) + 3);
-    let least = rows.div_ceil(max_width);
-    if least > 1 && cost(least + 1) < cost(least) { least + 1 } else { least }
-}
-
-/// Cuts `rows` tokens into tiles.
-fn cut(rows: usize, isa: Isa, tiles: &mut Vec<Tile>) -> Result<()> {
-    struct MaxTile;
-    impl Op for MaxTile {
-        type Output = usize;
-        fn run<L: Lanes>(self, _: L) -> usize {
-            L::MAX_TILE
-        }
-    }
-    let n_tiles = n_tiles(rows, isa.run(MaxTile));
-    resize(tiles, n_tiles)?;
-    let (mut start, mut before) = (0, 0);
-    for (i, tile) in tiles.iter_mut().enumerate() {
-        let rows = rows / n_tiles + usize::from(i < rows % n_tiles);
-        *tile = Tile { start, rows, width: width(rows), before };
-        start += rows;
-        before += tile.width;
-    }
-    Ok(())
-}
-
-impl Default for Tile {
-    fn default() -> Self {
-        Self { start: 0, rows: 0, width: 1, before: 0 }
     }
 }
 
@@ -356,29 +299,6 @@ impl<S: Source> Op for Transpose<'_, S> {
                 for (column, x) in columns.chunks_exact_mut(width).zip(lanes.as_flattened()) {
                     column[t] = *x;
                 }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{FEW_TILES, n_tiles, width};
-    use crate::kernels::product::least_in_panels;
-
-    #[test]
-    fn tiles_are_few_and_full_and_wide_enough_for_panels() {
-        assert_eq!(
-            [1, 12, 13, 24, 32, 33, 264].map(|rows| n_tiles(rows, 12)),
-            [1, 1, 2, 2, 4, 3, 22]
-        );
-        for max in [2, 4, 12] {
-            for rows in 1..2000 {
-                let n = n_tiles(rows, max);
-                let narrowest = width(rows / n);
-                assert!(width(rows.div_ceil(n)) <= max, "{rows} {max}");
-                let least = least_in_panels(max);
-                assert!(n <= FEW_TILES || narrowest >= least, "{rows} {max}: {narrowest} wide");
             }
         }
     }

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use super::activations::{Activations, Tile};
+use super::activations::Activations;
 use super::forms::Packed;
 use super::lanes::{LANES, Lanes};
-use super::product::{FEW_TILES, Multiply, Stream, Unpack};
+use super::product::{Multiply, Stream, Unpack};
 use super::team::Disjoint;
 use super::terms::each_token;
+use super::tokens::{FEW_TILES, Tile};
 use super::{Brake, Team, kinds};
 
 /// Where a product goes: some columns of wider rows.

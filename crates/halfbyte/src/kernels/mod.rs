@@ -45,6 +45,7 @@ mod sync;
 mod team;
 mod terms;
 mod tiles;
+mod tokens;
 #[cfg(target_arch = "x86_64")]
 mod ymm;
 #[cfg(target_arch = "x86_64")]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::activations::{Activations, GROUP, Tile, WIDTHS, WORDS};
+use super::activations::{Activations, GROUP, WORDS};
 use super::buffer::Line;
 use super::forms::{Form, Packed, Scale};
 use super::kinds::{self, Kind};
@@ -10,19 +10,8 @@ use super::lanes::Lanes;
 use super::matmul::Output;
 use super::terms::{add_group, each_token};
 use super::tiles::{self, TileForm};
+use super::tokens::{FEW_TILES, MOST_TOKENS, Tile, least_in_panels};
 use super::{Op, panel};
-
-/// Tiles up to which it is quicker to unpack weights for each tile than to write them to a panel.
-pub(super) const FEW_TILES: usize = 4;
-
-/// The narrowest of more than [`FEW_TILES`] tiles, as `activations::cut` makes them.
-pub(super) const fn least_in_panels(max_tile: usize) -> usize {
-    max_tile * 2 / 3
-}
-
-/// Tokens of the widest tile of all instruction sets.
-const MOST_TOKENS: usize = 12;
-const _: () = assert!(WIDTHS[WIDTHS.len() - 1] == MOST_TOKENS);
 
 /// 32-column groups that all tiles meet before the next ones: the first tile brings the weights
 /// into the level-1 cache, and while the others use them there the processor fetches the next.
