@@ -158,7 +158,12 @@ impl Metrics {
             "Those that need not be read.",
             &count(&self.cached_tokens),
         );
-        family("pauses_total", counter, "Answers that made room for others.", &count(&self.pauses));
+        family(
+            "pauses_total",
+            counter,
+            "Times that an answer made room for others.",
+            &count(&self.pauses),
+        );
         family("new_tokens_total", counter, "Tokens that were drawn.", &count(&self.new_tokens));
         family("pass_tokens_total", counter, "Tokens in all passes.", &count(&self.pass_tokens));
         for (name, help, histogram) in [

@@ -73,6 +73,7 @@ impl Worker {
             let turn = catch_unwind(AssertUnwindSafe(|| {
                 self.dismiss();
                 self.admit();
+                self.report();
                 self.compute();
             }));
             if turn.is_err() {

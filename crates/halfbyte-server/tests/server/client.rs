@@ -222,5 +222,6 @@ pub(crate) fn wait_for_load(server: &Running, wanted: impl Fn(f64) -> bool) {
             return;
         }
         assert!(start.elapsed() < Duration::from_secs(5), "the load stays at {load}");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

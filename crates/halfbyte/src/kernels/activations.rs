@@ -1,11 +1,11 @@
 //! Activations as the matrix kernels read them: int8 in tiles of tokens, or f32.
 
-use super::buffer::resize;
+use super::buffer::{Words, resize};
 use super::forms::Needs;
 use super::lanes::{LANES, Lanes};
 use super::panel::Panels;
 use super::team::Disjoint;
-use super::tokens::{self, FEW_TILES, Tile};
+use super::tokens::{self, Tile};
 use super::{Brake, Op, Team};
 use crate::error::Result;
 
@@ -84,13 +84,16 @@ pub(crate) fn load_group<L: Lanes>(isa: L, x: &[f32], g: usize) -> [L::F; 2] {
 /// Rows of activations, (m, k), ready to be multiplied.
 ///
 /// Tokens are grouped in tiles that a kernel keeps in registers. For each group of 32 columns a tile
-/// holds `WORDS` rows of its width: see [`word`].
+/// holds `WORDS` rows of its width: see [`word`]. Where panels are multiplied as matrices
+/// ([`Lanes::MATRICES`]), a token's eight words of codes stand together instead.
 #[derive(Debug, Default)]
 pub(crate) struct Activations {
     rows: usize,
     k: usize,
     tiles: Vec<Tile>,
-    words: Vec<i32>,
+    /// Whether the tiles meet weights in panels.
+    in_panels: bool,
+    words: Words,
     floats: Vec<f32>,
     /// Room in which the matrix kernel unpacks weights.
     pub(super) panels: Panels,
@@ -108,12 +111,15 @@ impl Activations {
     pub(super) fn tiles(&self) -> &[Tile] {
         &self.tiles
     }
+    pub(super) fn in_panels(&self) -> bool {
+        self.in_panels
+    }
 
     /// The words of `tile`, `k / 32` (rounded up) records of `WORDS · width`.
     #[inline(always)]
     pub(super) fn words(&self, tile: Tile) -> &[i32] {
         let per_place = self.k.div_ceil(GROUP) * WORDS;
-        &self.words[tile.before * per_place..][..tile.width * per_place]
+        &self.words.get()[tile.before * per_place..][..tile.width * per_place]
     }
 
     /// The floats of `tile`: `k` (rounded up to 32) rows of `width`.
@@ -137,10 +143,11 @@ impl Activations {
     ) -> Result<()> {
         self.reserve(team, (rows, k), needs)?;
         let n_groups = k.div_ceil(GROUP);
-        let (words, floats) = (Disjoint::new(&mut self.words), Disjoint::new(&mut self.floats));
+        let (words, floats) =
+            (Disjoint::new(self.words.get_mut()), Disjoint::new(&mut self.floats));
         let per_job = groups_per_job(&self.tiles, n_groups, team.threads());
         let jobs_per_tile = n_groups.div_ceil(per_job).max(1);
-        let tiles = &self.tiles;
+        let (tiles, in_panels) = (&self.tiles, self.in_panels);
         team.each(tiles.len() * jobs_per_tile, &Brake::none(), |job| {
             let tile = tiles[job / jobs_per_tile];
             let first = job % jobs_per_tile * per_job;
@@ -152,7 +159,7 @@ impl Activations {
             if needs.codes {
                 // SAFETY: these groups of this tile: each job has its own.
                 let words = unsafe { words.part(part(WORDS)) };
-                team.isa().run(Quantize { source, tile, first, words });
+                team.isa().run(Quantize { source, tile, first, in_panels, words });
             }
             if needs.floats {
                 // SAFETY: as above.
@@ -171,14 +178,14 @@ impl Activations {
         needs: Needs,
     ) -> Result<()> {
         (self.rows, self.k) = (rows, k);
-        tokens::cut(rows, team.isa(), &mut self.tiles)?;
+        self.in_panels = tokens::cut(rows, needs.codes, team.isa(), &mut self.tiles)?;
         let places = self.tiles.last().map_or(0, |tile| tile.before + tile.width);
         let n_groups = k.div_ceil(GROUP);
         let len =
             |wanted: bool, per_group: usize| if wanted { places * n_groups * per_group } else { 0 };
-        resize(&mut self.words, len(needs.codes, WORDS))?;
+        self.words.reserve(len(needs.codes, WORDS))?;
         resize(&mut self.floats, len(needs.floats, GROUP))?;
-        if needs.codes && self.tiles.len() > FEW_TILES {
+        if needs.codes && self.in_panels {
             self.panels.reserve(team.threads(), n_groups)?;
         }
         if needs.gathered {
@@ -210,6 +217,7 @@ struct Quantize<'a, S> {
     tile: Tile,
     /// The first group.
     first: usize,
+    in_panels: bool,
     words: &'a mut [i32],
 }
 
@@ -219,16 +227,21 @@ impl<S: Source> Op for Quantize<'_, S> {
     #[inline(always)]
     fn run<L: Lanes>(self, isa: L) {
         let Tile { start, rows, width, .. } = self.tile;
+        let by_token = L::MATRICES && self.in_panels;
         for (g, record) in self.words.chunks_exact_mut(WORDS * width).enumerate() {
             for t in 0..rows {
                 let x = self.source.group(isa, start + t, self.first + g);
                 let words = quantize_group(isa, x);
                 for (j, word) in words.into_iter().enumerate() {
-                    record[j * width + t] = word;
+                    let at = if by_token && j < word::SCALE { 8 * t + j } else { j * width + t };
+                    record[at] = word;
                 }
             }
             for t in rows..width {
-                record.iter_mut().skip(t).step_by(width).for_each(|word| *word = 0);
+                let by_place = if by_token { word::SCALE } else { 0 };
+                let (codes, rest) = record.split_at_mut(by_place * width);
+                codes[by_place * t..by_place * (t + 1)].fill(0);
+                rest.iter_mut().skip(t).step_by(width).for_each(|word| *word = 0);
             }
         }
     }

@@ -22,7 +22,7 @@ set!(
     "fma", "f16c"
 );
 
-// SAFETY: only `Avx512Vnni::detect` makes a value, after it found AVX-512 F, BW, VL, DQ and VNNI.
+// SAFETY: only `Avx512Vnni::detect` and `Amx::detect` make a value, after they found AVX-512 F, BW, VL, DQ and VNNI.
 unsafe impl Dot for Dpbusd512 {
     // vpdpbusd multiplies unsigned by signed bytes: signed weights are moved up by 128.
     const I8_BIAS: i32 = 128;
@@ -58,6 +58,13 @@ unsafe impl Dot for Dpbusd512 {
 }
 
 impl Dpbusd512 {
+    /// # Safety
+    ///
+    /// The processor has AVX-512 F, BW, VL, DQ and VNNI.
+    pub(super) unsafe fn new() -> Self {
+        Self(())
+    }
+
     #[inline(always)]
     fn chain<const W: usize>(
         self,

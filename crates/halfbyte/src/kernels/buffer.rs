@@ -117,6 +117,35 @@ pub(crate) fn resize<T: Copy + Default>(data: &mut Vec<T>, len: usize) -> Result
     Ok(())
 }
 
+/// Words that start with a cache line. What they held is lost when room is made for others.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    data: Vec<i32>,
+    start: usize,
+}
+
+impl Words {
+    /// Makes room for `len` words, which hold anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub(super) fn reserve(&mut self, len: usize) -> Result<()> {
+        const MOST: usize = LINE / size_of::<i32>() - 1;
+        resize(&mut self.data, len.saturating_add(MOST))?;
+        self.start = self.data.as_ptr().align_offset(LINE).min(MOST);
+        Ok(())
+    }
+
+    pub(super) fn get(&self) -> &[i32] {
+        &self.data[self.start..]
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut [i32] {
+        &mut self.data[self.start..]
+    }
+}
+
 /// `len` zeros, with the allocation checked.
 ///
 /// # Errors

@@ -4,6 +4,8 @@
 //! or correctly rounded, so all implementations give the same bits, and [`Scalar`](super::Scalar)
 //! is the specification of the others.
 
+use std::ops::Range;
+
 use super::buffer::Line;
 
 /// Lanes of a vector, and rows of a weight tile.
@@ -26,6 +28,9 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     const MAX_TILE: usize;
     /// Sums of sixteen f32 that fit in registers beside what is multiplied.
     const SUMS: usize = 2;
+    /// Whether panels are multiplied with [`products`](Self::products). Then they meet tiles of
+    /// sixteen tokens, whose words stand token by token.
+    const MATRICES: bool = false;
     /// Whether the lines of a group stay in registers while token after token is multiplied, or the
     /// tokens' sums while line after line is.
     const BY_TOKEN: bool = true;
@@ -166,9 +171,10 @@ pub(crate) trait Lanes: Copy + Send + Sync {
         sums
     }
 
-    /// A group's lines as [`dots_arranged`](Self::dots_arranged) wants them: panels keep them so.
+    /// A group's lines as [`dots_arranged`](Self::dots_arranged) or [`products`](Self::products)
+    /// wants them: panels keep them so. `offset` is what `products` is to subtract from each code.
     #[inline(always)]
-    fn arrange(self, lines: [Self::B; 8]) -> [Self::B; 8] {
+    fn arrange(self, lines: [Self::B; 8], _offset: i8) -> [Self::B; 8] {
         lines
     }
 
@@ -184,6 +190,51 @@ pub(crate) trait Lanes: Copy + Send + Sync {
         let loaded = load_lines(self, lines);
         self.dots(codes, &loaded[..lines.len()], x, start)
     }
+
+    /// Before [`products`](Self::products), on each thread. Until [`end_matrices`](Self::end_matrices)
+    /// nothing else on it may use the processor's tiles.
+    #[inline(always)]
+    fn begin_matrices(self) {}
+
+    /// After the last of them.
+    #[inline(always)]
+    fn end_matrices(self) {}
+
+    /// `Σ (code − offset)·x` of sixteen tokens, over the lines `which` of a group's arranged ones: the
+    /// eight or either half. `x[t]` are token t's words.
+    ///
+    /// # Panics
+    ///
+    /// If `which` is something else.
+    #[inline(always)]
+    fn products(
+        self,
+        arranged: &[Line; 8],
+        x: &[[i32; 8]; LANES],
+        which: Range<usize>,
+    ) -> [Self::I; LANES] {
+        products_by_line(self, arranged, x, which)
+    }
+}
+
+/// [`Lanes::products`] without matrices: nothing but a specification.
+#[inline(always)]
+pub(super) fn products_by_line<L: Lanes>(
+    isa: L,
+    arranged: &[Line; 8],
+    x: &[[i32; 8]; LANES],
+    which: Range<usize>,
+) -> [L::I; LANES] {
+    let lines = load_lines(isa, arranged);
+    let mut sums = [isa.splat_i(0); LANES];
+    for (sum, x) in sums.iter_mut().zip(x) {
+        for j in which.clone() {
+            let bias: i32 = x[j].to_le_bytes().map(|x| i32::from(x.cast_signed())).iter().sum();
+            *sum = isa.add_i(*sum, isa.splat_i(-L::I8_BIAS * bias));
+            *sum = isa.dot_i8(*sum, lines[j], x[j]);
+        }
+    }
+    sums
 }
 
 /// What the bytes of a line of weights hold.

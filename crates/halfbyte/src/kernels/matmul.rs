@@ -54,7 +54,7 @@ pub(crate) fn matmul(
     let Target { out, stride, first, bias, add } = target;
     let output = Output { out: Disjoint::new(out), n, stride, first, bias, add };
     let n_groups = w.n_groups();
-    if x.tiles().len() > FEW_TILES && !w.form().is_float() {
+    if x.in_panels() && !w.form().is_float() {
         let mut panels = std::mem::take(&mut x.panels);
         let per_job = panels.row_groups(kinds::terms(w.form()));
         let (lines, per_thread) = panels.shared();

@@ -7,6 +7,8 @@
 mod set;
 
 mod activations;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -92,7 +94,7 @@ pub struct IsaSupport {
     pub name: &'static str,
     /// The processor features that it uses beyond the architecture's base.
     pub features: &'static [&'static str],
-    /// Those of the features that this processor lacks: none where the set is available.
+    /// Those of the features that this processor or its system lacks: none where the set is available.
     pub missing: Vec<&'static str>,
 }
 
@@ -119,6 +121,15 @@ macro_rules! instruction_sets {
                 let mut found = Vec::new();
                 $($(#[$cfg])? found.extend(<$lanes>::detect().map(|isa| Self(Kind::$kind(isa))));)*
                 found
+            }
+
+            /// The one of that name, if this processor and its system have it. Only that one is looked
+            /// for: to look for AMX is to ask the system for it.
+            fn named(name: &str) -> Option<Self> {
+                match name {
+                    $($(#[$cfg])? $name => <$lanes>::detect().map(|isa| Self(Kind::$kind(isa))),)*
+                    _ => None,
+                }
             }
 
             /// The name that `HALFBYTE_ISA` takes.
@@ -148,11 +159,13 @@ macro_rules! instruction_sets {
 
 instruction_sets! {
     "scalar": Scalar = Scalar;
+    #[cfg(test)] "matrices": Matrices = Scalar<true>;
     #[cfg(target_arch = "x86_64")] "sse2": Sse2 = sse2::Sse2;
     #[cfg(target_arch = "x86_64")] "avx2": Avx2 = avx2::Avx2;
     #[cfg(target_arch = "x86_64")] "avxvnni": AvxVnni = avxvnni::AvxVnni;
     #[cfg(target_arch = "x86_64")] "avx512": Avx512 = avx512::Avx512;
     #[cfg(target_arch = "x86_64")] "avx512vnni": Avx512Vnni = avx512vnni::Avx512Vnni;
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))] "amx": Amx = amx::Amx;
     #[cfg(target_arch = "aarch64")] "neon": Neon = neonbase::NeonBase;
     #[cfg(target_arch = "aarch64")] "neondot": NeonDot = neondot::NeonDot;
     #[cfg(target_arch = "aarch64")] "neoni8mm": NeonI8mm = neoni8mm::NeonI8mm;
@@ -172,17 +185,15 @@ impl Isa {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if the variable names one that this processor lacks.
+    /// [`Error::Config`] if the variable names one that this processor or its system lacks.
     pub fn choose() -> Result<Self> {
-        let mut available = Self::available();
-        match Self::wanted() {
-            None => Ok(available.pop().unwrap_or(Self(Kind::Scalar(Scalar)))),
-            Some(name) => {
-                let names = available.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
-                available.into_iter().find(|isa| isa.name() == name).ok_or_else(|| {
-                    Error::config(ISA_VARIABLE, format!("{name} is not available (here: {names})"))
-                })
-            }
-        }
+        let Some(name) = Self::wanted() else {
+            return Ok(Self::available().pop().unwrap_or(Self(Kind::Scalar(Scalar))));
+        };
+        Self::named(&name).ok_or_else(|| {
+            let available = Self::available().into_iter().map(Self::name);
+            let names = available.collect::<Vec<_>>().join(", ");
+            Error::config(ISA_VARIABLE, format!("{name} is not available (here: {names})"))
+        })
     }
 }

@@ -299,7 +299,7 @@ impl<D: Dot> Lanes for Neon<D> {
         self.0.dots(codes, lines, x, start)
     }
     #[inline(always)]
-    fn arrange(self, lines: [Self::B; 8]) -> [Self::B; 8] {
+    fn arrange(self, lines: [Self::B; 8], _offset: i8) -> [Self::B; 8] {
         self.0.arrange(lines)
     }
     #[inline(always)]

@@ -64,6 +64,7 @@ pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel
     /// Bytes ahead of what is being unpacked.
     const AHEAD: usize = 4096;
     let terms = T::Kind::TERMS;
+    let offset = T::Kind::OFFSET as i8;
     let step = bytes.len() / (panel.len() / terms.lines()).max(1);
     for (b, lines) in panel.chunks_exact_mut(terms.lines()).enumerate() {
         for line in 0..step.div_ceil(64) {
@@ -71,7 +72,7 @@ pub(super) fn unpack<L: Lanes, T: TileForm>(isa: L, form: T, bytes: &[u8], panel
         }
         let group = form.group(isa, bytes, b);
         let (codes, rest) = lines.split_at_mut(8);
-        for (line, codes) in codes.iter_mut().zip(isa.arrange(group.lines)) {
+        for (line, codes) in codes.iter_mut().zip(isa.arrange(group.lines, offset)) {
             isa.store_line(codes, &mut line.0);
         }
         store_float(isa, group.scale[0], &mut rest[0]);

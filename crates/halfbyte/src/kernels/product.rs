@@ -10,7 +10,7 @@ use super::lanes::Lanes;
 use super::matmul::Output;
 use super::terms::{add_group, each_token};
 use super::tiles::{self, TileForm};
-use super::tokens::{FEW_TILES, MOST_TOKENS, Tile, least_in_panels};
+use super::tokens::{FEW_TILES, MOST_STREAMED, Tile, least_in_panels, widest};
 use super::{Op, panel};
 
 /// 32-column groups that all tiles meet before the next ones: the first tile brings the weights
@@ -18,19 +18,19 @@ use super::{Op, panel};
 const SHORT_BLOCK: usize = 8;
 
 /// 32-column groups of a panel that all its row groups meet: a tile's words, 15 for each of at most
-/// twelve tokens, stay in the level-1 cache.
+/// sixteen tokens, stay in the level-1 cache.
 const BLOCK: usize = 24;
 
-/// Calls `$body` with `$W` bound to the tile's width, from `$least` to the instruction set's most.
+/// Calls `$body` with `$W` bound to the tile's width, which is within `$widths`.
 ///
 /// The guards are `const`, so that nothing is compiled for tiles that an instruction set lacks.
 macro_rules! with_width {
-    ($tile:expr, $L:ident, $least:expr, $W:ident => $body:expr) => {
-        with_width!(@ $tile, $L, $least, $W => $body, 1 2 3 4 6 8 12)
+    ($tile:expr, $least:expr, $most:expr, $W:ident => $body:expr) => {
+        with_width!(@ $tile, $least, $most, $W => $body, 1 2 3 4 6 8 12 16)
     };
-    (@ $tile:expr, $L:ident, $least:expr, $W:ident => $body:expr, $($width:literal)*) => {
+    (@ $tile:expr, $least:expr, $most:expr, $W:ident => $body:expr, $($width:literal)*) => {
         match $tile.width {
-            $($width if const { $least <= $width && $width <= $L::MAX_TILE } => {
+            $($width if const { $least <= $width && $width <= $most } => {
                 const $W: usize = $width;
                 $body
             })*
@@ -70,33 +70,45 @@ impl Stream<'_> {
 
     #[inline(always)]
     fn quantized<L: Lanes, T: TileForm>(self, isa: L, form: T) {
-        let (w, x, output) = (self.w, self.x, self.output);
-        debug_assert!(x.tiles().len() <= FEW_TILES, "{} tiles need a panel", x.tiles().len());
+        let (w, x) = (self.w, self.x);
+        debug_assert!(!x.in_panels(), "{} tiles need a panel", x.tiles().len());
         let n_groups = w.k().div_ceil(GROUP);
         let group_bytes = w.group_bytes() / n_groups.max(1);
         if let [tile @ Tile { width: 1, .. }] = x.tiles() {
             return self.token(isa, form, *tile, group_bytes);
         }
         let block = if x.tiles().len() == 1 { n_groups.max(1) } else { SHORT_BLOCK };
-        for group in self.groups {
+        for group in self.groups.clone() {
             let weights = (form, w.group(group), group_bytes);
-            let mut sums = [[isa.splat(0.0); MOST_TOKENS]; FEW_TILES];
+            let mut sums = [[isa.splat(0.0); MOST_STREAMED]; FEW_TILES];
             for first in (0..n_groups).step_by(block) {
-                for (&tile, sums) in x.tiles().iter().zip(&mut sums) {
-                    with_width!(tile, L, 1, W => {
-                        let words = &x.words(tile)[first * WORDS * W..];
-                        let words = &words[..words.len().min(block * WORDS * W)];
-                        let sums = sums.first_chunk_mut().expect("no tile is wider");
-                        add_columns::<L, T, W>(isa, weights, first, words, sums);
-                    });
-                }
+                self.add_block(isa, weights, (first, block), &mut sums);
             }
             for (&tile, sums) in x.tiles().iter().zip(&sums) {
-                with_width!(tile, L, 1, W => {
+                with_width!(tile, 1, L::MAX_TILE, W => {
                     let sums = sums.first_chunk::<W>().expect("no tile is wider");
-                    output.store(isa, group, tile, sums);
+                    self.output.store(isa, group, tile, sums);
                 });
             }
+        }
+    }
+
+    /// Adds to the tiles' `sums` some columns: `block` groups of them from `first` on.
+    #[inline(always)]
+    fn add_block<L: Lanes, T: TileForm>(
+        &self,
+        isa: L,
+        weights: (T, &[u8], usize),
+        (first, block): (usize, usize),
+        sums: &mut [[L::F; MOST_STREAMED]; FEW_TILES],
+    ) {
+        for (&tile, sums) in self.x.tiles().iter().zip(sums) {
+            with_width!(tile, 1, L::MAX_TILE, W => {
+                let words = &self.x.words(tile)[first * WORDS * W..];
+                let words = &words[..words.len().min(block * WORDS * W)];
+                let sums = sums.first_chunk_mut().expect("no tile is wider");
+                add_columns::<L, T, W>(isa, weights, first, words, sums);
+            });
         }
     }
 
@@ -106,7 +118,7 @@ impl Stream<'_> {
             let bytes = self.w.group(group);
             for &tile in self.x.tiles() {
                 let x = self.x.floats(tile);
-                with_width!(tile, L, 1, W => {
+                with_width!(tile, 1, widest::<L>(), W => {
                     let sums = float_tile::<L, W>(isa, form, self.w.k(), bytes, x);
                     self.output.store(isa, group, tile, &sums);
                 });
@@ -201,7 +213,9 @@ impl Op for Multiply<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, isa: L) {
+        isa.begin_matrices();
         kinds::with_kind!(self.w.form(), K => self.tiles::<L, K>(isa));
+        isa.end_matrices();
     }
 }
 
@@ -209,7 +223,7 @@ impl Multiply<'_> {
     #[inline(always)]
     fn tiles<L: Lanes, K: Kind>(self, isa: L) {
         for (i, &tile) in self.x.tiles().iter().enumerate() {
-            with_width!(tile, L, least_in_panels(L::MAX_TILE), W => self.tile::<L, K, W>(isa, i, tile));
+            with_width!(tile, least_in_panels::<L>(), widest::<L>(), W => self.tile::<L, K, W>(isa, i, tile));
         }
     }
 

@@ -7,9 +7,9 @@ use super::fma::fma;
 use super::lanes::{LANES, Lanes};
 use super::set::Set;
 
-/// Sixteen lanes one after another; every processor has them.
+/// Sixteen lanes one after another; every processor has them. Tests have them with matrices, too.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Scalar;
+pub(crate) struct Scalar<const MATRICES: bool = false>;
 
 #[inline(always)]
 fn map<T: Copy, U>(x: [T; LANES], f: impl Fn(T) -> U) -> [U; LANES] {
@@ -21,7 +21,7 @@ fn zip<T: Copy, U>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> U) -> [U; L
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
-impl Set for Scalar {
+impl<const MATRICES: bool> Set for Scalar<MATRICES> {
     const FEATURES: &'static [&'static str] = &[];
 
     fn missing() -> Vec<&'static str> {
@@ -38,13 +38,15 @@ impl Set for Scalar {
     }
 }
 
-impl Lanes for Scalar {
+impl<const MATRICES: bool> Lanes for Scalar<MATRICES> {
     type F = [f32; LANES];
     type I = [i32; LANES];
     type B = [u8; 64];
 
     const I8_BIAS: i32 = 0;
-    const MAX_TILE: usize = 2;
+    // What needs no matrices must fit in a few tiles.
+    const MAX_TILE: usize = if MATRICES { 12 } else { 2 };
+    const MATRICES: bool = MATRICES;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -188,5 +190,10 @@ impl Lanes for Scalar {
         std::array::from_fn(|i| {
             acc[i] + (0..4).map(|t| i32::from(w[i][t].cast_signed()) * x[t]).sum::<i32>()
         })
+    }
+    #[inline(always)]
+    fn arrange(self, lines: [Self::B; 8], offset: i8) -> [Self::B; 8] {
+        let signed = |byte: u8| byte.cast_signed().wrapping_sub(offset).cast_unsigned();
+        if MATRICES { lines.map(|line| line.map(signed)) } else { lines }
     }
 }

@@ -8,7 +8,7 @@ pub(super) trait Set: Lanes {
     /// The processor features that it needs, by the names that `target_feature` takes.
     const FEATURES: &'static [&'static str];
 
-    /// Which of the features this processor lacks.
+    /// Which of the features this processor or its system lacks.
     fn missing() -> Vec<&'static str>;
 
     /// The proof, where the processor has the features.
@@ -20,14 +20,18 @@ pub(super) trait Set: Lanes {
 
 /// `impl Set`, from one list of features: what is looked for is exactly what is switched on.
 ///
-/// `set!(Type, proof, is_…_feature_detected: "feature", …)`.
+/// `set!(Type, proof, is_…_feature_detected: "feature", …)`. Features that only assembly uses, and
+/// that the compiler cannot name, may follow: `; function_that_looks_for_them: "feature", …`.
 macro_rules! set {
-    ($isa:ty, $proof:expr, $detected:ident: $($feature:tt),+) => {
+    ($isa:ty, $proof:expr, $detected:ident: $($feature:tt),+ $(; $here:ident: $($other:tt),+)?) => {
         impl $crate::kernels::set::Set for $isa {
-            const FEATURES: &'static [&'static str] = &[$($feature),+];
+            const FEATURES: &'static [&'static str] = &[$($feature),+ $(, $($other),+)?];
 
             fn missing() -> Vec<&'static str> {
-                let features = [$(($feature, std::arch::$detected!($feature))),+];
+                let features = [
+                    $(($feature, std::arch::$detected!($feature))),+
+                    $(, $(($other, $here())),+)?
+                ];
                 features.into_iter().filter(|(_, here)| !here).map(|(name, _)| name).collect()
             }
 

@@ -15,7 +15,8 @@ use super::tiles::Group;
 /// keep it, and the tokens' sums on the stack.
 macro_rules! each_token {
     ($t:ident < $W:ident => $body:expr) => {
-        $crate::kernels::terms::each_token!(@ $t $W $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+        $crate::kernels::terms::each_token!(@ $t $W $body,
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     (@ $t:ident $W:ident $body:expr, $($i:literal)*) => {
         $(if const { $i < $W } {
@@ -36,7 +37,11 @@ pub(super) fn add_group<L: Lanes, K: Kind, const W: usize>(
     record: &[[i32; W]; WORDS],
     acc: &mut [L::F; W],
 ) {
-    if const { L::BY_TOKEN } {
+    if const { L::MATRICES }
+        && let Some(arranged) = arranged
+    {
+        add_by_matrix::<L, K, W>(isa, group, arranged, record, acc);
+    } else if const { L::BY_TOKEN } {
         each_token!(TOKEN < W => {
             let sums = token_sums::<L, K, W>(isa, &group.lines, record, TOKEN);
             acc[TOKEN] = add_terms::<L, K, W>(isa, group, record, TOKEN, sums, acc[TOKEN]);
@@ -44,6 +49,27 @@ pub(super) fn add_group<L: Lanes, K: Kind, const W: usize>(
     } else {
         add_by_line::<L, K, W>(isa, group, arranged, record, acc);
     }
+}
+
+#[inline(always)]
+fn add_by_matrix<L: Lanes, K: Kind, const W: usize>(
+    isa: L,
+    group: &Group<L>,
+    arranged: &[Line; 8],
+    record: &[[i32; W]; WORDS],
+    acc: &mut [L::F; W],
+) {
+    let (tokens, _) = record.as_flattened().as_chunks();
+    let x = tokens.first_chunk().expect("sixteen tokens");
+    let [low, high] = if const { K::TERMS.is_per_half() } {
+        [isa.products(arranged, x, 0..4), isa.products(arranged, x, 4..8)]
+    } else {
+        [isa.products(arranged, x, 0..8); 2]
+    };
+    each_token!(TOKEN < W => {
+        let sums = [low[TOKEN], high[TOKEN]];
+        acc[TOKEN] = add_terms::<L, K, W>(isa, group, record, TOKEN, sums, acc[TOKEN]);
+    });
 }
 
 #[inline(always)]

@@ -196,7 +196,7 @@ fn row_to_f32(packed: &Packed, row: usize, out: &mut [f32]) {
         Form::Q8AffineHalves => decode(tiles::Q8AffineHalves, bytes, lane, out),
         Form::F16 | Form::BF16 | Form::F32 => {
             for (k, x) in out.iter_mut().enumerate() {
-                *x = tiles::float_column(Scalar, packed.form(), bytes, k)[lane];
+                *x = tiles::float_column(Scalar::<false>, packed.form(), bytes, k)[lane];
             }
         }
     }
@@ -205,9 +205,9 @@ fn row_to_f32(packed: &Packed, row: usize, out: &mut [f32]) {
 /// Decodes one lane of a group of quantized weights.
 fn decode<T: TileForm>(form: T, bytes: &[u8], lane: usize, out: &mut [f32]) {
     for (b, out) in out.chunks_mut(32).enumerate() {
-        let group = form.group(Scalar, bytes, b);
+        let group = form.group(Scalar::<false>, bytes, b);
         for (i, x) in out.iter_mut().enumerate() {
-            let byte = Scalar.line_as_i(group.lines[i / 4])[lane].to_le_bytes()[i % 4];
+            let byte = Scalar::<false>.line_as_i(group.lines[i / 4])[lane].to_le_bytes()[i % 4];
             let code = if T::Kind::CODES == Codes::I8 {
                 i32::from(byte.cast_signed())
             } else {

@@ -6,7 +6,10 @@
 )]
 use std::arch::x86_64::*;
 
-use super::lanes::{Codes, Lanes};
+use std::ops::Range;
+
+use super::buffer::Line;
+use super::lanes::{Codes, LANES, Lanes, products_by_line};
 
 /// Proof of AVX-512 F, BW, VL and DQ, and how they multiply bytes.
 ///
@@ -16,6 +19,8 @@ use super::lanes::{Codes, Lanes};
 pub(super) unsafe trait Dot: Copy + Send + Sync {
     /// What [`dot_i8`](Self::dot_i8) adds to each weight.
     const I8_BIAS: i32;
+    /// As [`Lanes::MATRICES`].
+    const MATRICES: bool = false;
     /// As [`Lanes::dot_u7`].
     fn dot_u7(self, acc: __m512i, w: __m512i, x: __m512i) -> __m512i;
     /// As [`Lanes::dot_i8`].
@@ -29,6 +34,27 @@ pub(super) unsafe trait Dot: Copy + Send + Sync {
         t: usize,
         start: __m512i,
     ) -> __m512i;
+    /// As [`Lanes::begin_matrices`].
+    #[inline(always)]
+    fn begin_matrices(self) {}
+    /// As [`Lanes::end_matrices`].
+    #[inline(always)]
+    fn end_matrices(self) {}
+    /// As [`Lanes::arrange`].
+    #[inline(always)]
+    fn arrange(self, lines: [__m512i; 8], _offset: i8) -> [__m512i; 8] {
+        lines
+    }
+    /// As [`Lanes::products`].
+    #[inline(always)]
+    fn products(
+        self,
+        _arranged: &[Line; 8],
+        _x: &[[i32; 8]; LANES],
+        _which: Range<usize>,
+    ) -> [__m512i; LANES] {
+        unreachable!("only where `MATRICES` is set")
+    }
 }
 
 /// One register of sixteen lanes; `D` is the proof.
@@ -43,6 +69,7 @@ impl<D: Dot> Lanes for Zmm<D> {
     const I8_BIAS: i32 = D::I8_BIAS;
     // 12 accumulators, 8 weight lines, scale and temporaries fill the 32 registers.
     const MAX_TILE: usize = 12;
+    const MATRICES: bool = D::MATRICES;
     const SUMS: usize = 16;
 
     #[inline(always)]
@@ -229,5 +256,30 @@ impl<D: Dot> Lanes for Zmm<D> {
         start: Self::I,
     ) -> Self::I {
         self.0.dot_lines(codes, lines, x, t, start)
+    }
+    #[inline(always)]
+    fn begin_matrices(self) {
+        self.0.begin_matrices();
+    }
+    #[inline(always)]
+    fn end_matrices(self) {
+        self.0.end_matrices();
+    }
+    #[inline(always)]
+    fn arrange(self, lines: [Self::B; 8], offset: i8) -> [Self::B; 8] {
+        self.0.arrange(lines, offset)
+    }
+    #[inline(always)]
+    fn products(
+        self,
+        arranged: &[Line; 8],
+        x: &[[i32; 8]; LANES],
+        which: Range<usize>,
+    ) -> [Self::I; LANES] {
+        if const { D::MATRICES } {
+            self.0.products(arranged, x, which)
+        } else {
+            products_by_line(self, arranged, x, which)
+        }
     }
 }

@@ -124,6 +124,7 @@ impl Op for Every<'_> {
         dots::<L, 6>(isa, self.0, &mut results);
         dots::<L, 8>(isa, self.0, &mut results);
         dots::<L, 12>(isa, self.0, &mut results);
+        products(isa, self.0, &mut results);
         results
     }
 }
@@ -263,13 +264,35 @@ fn dots<L: Lanes, const W: usize>(isa: L, case: &Case, results: &mut Results) {
             push("dots", isa.dots(codes, &lines[..n], &x[..n], starts));
             if n % 4 == 0 {
                 let mut arranged = [Line::default(); 8];
-                for (line, codes) in arranged.iter_mut().zip(isa.arrange(lines)) {
+                for (line, codes) in arranged.iter_mut().zip(isa.arrange(lines, 0)) {
                     isa.store_line(codes, &mut line.0);
                 }
                 push("arranged dots", isa.dots_arranged(codes, &arranged[..n], &x[..n], starts));
             }
         }
     }
+}
+
+#[inline(always)]
+fn products<L: Lanes>(isa: L, case: &Case, results: &mut Results) {
+    let lines: [L::B; 8] = std::array::from_fn(|j| isa.load_line(&case.bytes[j]));
+    // Those without matrices leave the offset to the start of a sum.
+    let offset = case.table[0];
+    let signed = |byte: u8| byte.cast_signed().wrapping_sub(offset).cast_unsigned();
+    let mut arranged = case.bytes.map(|line| Line(line.map(signed)));
+    if L::MATRICES {
+        for (line, codes) in arranged.iter_mut().zip(isa.arrange(lines, offset)) {
+            isa.store_line(codes, &mut line.0);
+        }
+    }
+    let x = std::array::from_fn(|t| std::array::from_fn(|j| case.x[j][t % 12]));
+    isa.begin_matrices();
+    for which in [0..8, 0..4, 4..8] {
+        for (t, sum) in isa.products(&arranged, &x, which.clone()).into_iter().enumerate() {
+            results.push((format!("products of {which:?}, token {t}"), int_bits(isa, sum)));
+        }
+    }
+    isa.end_matrices();
 }
 
 #[test]
